@@ -1,0 +1,117 @@
+"""The frozen records that travel between stages: camera -> detect -> track -> lift -> refine -> fuse -> publish.
+
+Lengths in metres, image positions in pixels, time in integer nanoseconds; axes of the camera's optical frame
+(x right, y down, z forward). A joint that is not known is NaN, never zero.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pose3d_ros.camera import Camera
+from pose3d_ros.skeleton import Skeleton
+
+
+class JointState(IntEnum):
+    """How a 3D joint came about (the values of Joint3D.msg)."""
+
+    MISSING = 0   # nothing known: position is NaN
+    INFERRED = 1  # not seen itself: follows from the joints that were
+    OBSERVED = 2  # rests on its own measurement in the image
+
+
+class PersonState(IntEnum):
+    """How sure the tracker is of a person (the values of Person3D.msg)."""
+
+    TENTATIVE = 0  # seen, but for too short a time to be trusted
+    TRACKED = 1
+    PREDICTED = 2  # not seen in this frame; carried on by motion
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One camera image. image (H, W, 3) uint8 BGR; stamp_ns of the exposure; frame_id the camera's optical frame."""
+
+    image: NDArray[np.uint8]
+    stamp_ns: int
+    camera: Camera
+    frame_id: str = ''
+
+    def __post_init__(self) -> None:
+        expected = (self.camera.height, self.camera.width, 3)
+        if self.image.shape != expected or self.image.dtype != np.uint8:
+            raise ValueError(f'image {self.image.shape} {self.image.dtype}, but the camera gives {expected} uint8 BGR')
+
+
+@dataclass(frozen=True)
+class Person2D:
+    """A person in one image.
+
+    pixels (J, 2) px of the source image, (0, 0) the centre of the first pixel; rays (J, 2) the same joints undistorted
+    and normalised (x/z, y/z); sigma (J,) px, one standard deviation of each coordinate; joint_confidence (J,) in 0..1;
+    depth (J,) relative depth towards (-) or away from (+) the camera against the mid-hip, in px of the source image, as
+    far as the detector gives it; all NaN for a joint that is out of view. box (4,) px: x0, y0, x1, y1.
+    id: 0 until the tracker has given one. swapped: the tracker exchanged left and right here.
+    """
+
+    skeleton: Skeleton
+    pixels: NDArray[np.float64]
+    rays: NDArray[np.float64]
+    sigma: NDArray[np.float64]
+    joint_confidence: NDArray[np.float64]
+    depth: NDArray[np.float64]
+    box: NDArray[np.float64]
+    confidence: float
+    id: int = 0
+    state: PersonState = PersonState.TENTATIVE
+    swapped: bool = False
+
+    def __post_init__(self) -> None:
+        joints = len(self.skeleton)
+        for name, shape in (('pixels', (joints, 2)), ('rays', (joints, 2)), ('sigma', (joints,)),
+                            ('joint_confidence', (joints,)), ('depth', (joints,)), ('box', (4,))):
+            if getattr(self, name).shape != shape:
+                raise ValueError(f'{name} is {getattr(self, name).shape}, expected {shape} for {self.skeleton.name}')
+
+    def mirrored(self) -> Person2D:
+        """Return the same measurements with left and right names exchanged."""
+        order = self.skeleton.mirror
+        return replace(self, pixels=self.pixels[order], rays=self.rays[order], sigma=self.sigma[order],
+                       joint_confidence=self.joint_confidence[order], depth=self.depth[order],
+                       swapped=not self.swapped)
+
+
+@dataclass(frozen=True)
+class Person3D:
+    """A person in space, in the camera's optical frame (or, after fusion, in the common frame).
+
+    position (J, 3) m; velocity (J, 3) m/s; covariance (J, 3, 3) m^2 of the absolute positions; joint_confidence (J,) in
+    0..1; joint_state (J,) uint8 of JointState; position, velocity and covariance are NaN for a MISSING joint.
+    height: stature in m, NaN while unknown.
+    """
+
+    skeleton: Skeleton
+    position: NDArray[np.float64]
+    velocity: NDArray[np.float64]
+    covariance: NDArray[np.float64]
+    joint_confidence: NDArray[np.float64]
+    joint_state: NDArray[np.uint8]
+    confidence: float
+    id: int
+    state: PersonState
+    height: float = float('nan')
+
+    def __post_init__(self) -> None:
+        joints = len(self.skeleton)
+        for name, shape in (('position', (joints, 3)), ('velocity', (joints, 3)), ('covariance', (joints, 3, 3)),
+                            ('joint_confidence', (joints,)), ('joint_state', (joints,))):
+            if getattr(self, name).shape != shape:
+                raise ValueError(f'{name} is {getattr(self, name).shape}, expected {shape} for {self.skeleton.name}')
+
+    def joint(self, name: str) -> NDArray[np.float64]:
+        """Return the position (3,) m of a joint by name, NaN where it is missing."""
+        return self.position[self.skeleton.index(name)]
