@@ -1,0 +1,68 @@
+"""The order of the stages, and nothing more: detect -> track -> lift -> refine."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from pose3d_ros.detect import Detector, DetectSettings
+from pose3d_ros.lift import Lifter
+from pose3d_ros.records import Frame, Person2D, Person3D
+from pose3d_ros.refine import Refiner, RefineSettings
+from pose3d_ros.track import Tracker, TrackSettings
+
+T = TypeVar('T')
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one frame gave. stage_ms: wall time of each stage by name [ms]."""
+
+    people_2d: list[Person2D]
+    people: list[Person3D]
+    stage_ms: dict[str, float]
+
+
+class Pipeline:
+    """From one camera's frames to its people, in the camera's optical frame. State lives in the stages."""
+
+    def __init__(self, detect: Detector, track: Tracker, lift: Lifter, refine: Refiner) -> None:
+        self.detect = detect
+        self.track = track
+        self.lift = lift
+        self.refine = refine
+
+    @classmethod
+    def open(cls, detector_model: str = 'full', runtime: str = 'auto', threads: int = 0,
+             detect: DetectSettings | None = None, track: TrackSettings | None = None,
+             refine: RefineSettings | None = None) -> Pipeline:
+        """Load the models and build the stages.
+
+        detector_model: 'lite', 'full' or 'heavy'. runtime: 'auto', 'cpu', 'cuda' or 'tensorrt'. threads: per engine, 0
+        chooses. Raises ModelMissing, ModelCorrupt or EngineError, each naming the cure.
+        """
+        return cls(Detector.open(detector_model, runtime=runtime, threads=threads, settings=detect), Tracker(track),
+                   Lifter.open(runtime=runtime, threads=threads), Refiner(refine))
+
+    def __call__(self, frame: Frame) -> Result:
+        """Find the people of one frame. Frames come in the order of their stamps (else ValueError: reset first)."""
+        stage_ms: dict[str, float] = {}
+
+        def timed(name: str, stage: Callable[[], T]) -> T:
+            start = time.perf_counter()
+            result = stage()
+            stage_ms[name] = 1e3 * (time.perf_counter() - start)
+            return result
+
+        detected = timed('detect', lambda: self.detect(frame))
+        tracked = timed('track', lambda: self.track(detected, frame.stamp_ns))
+        lifted = timed('lift', lambda: self.lift(tracked, frame.camera))
+        refined = timed('refine', lambda: self.refine(lifted, frame.stamp_ns))
+        return Result(tracked, refined, stage_ms)
+
+    def reset(self) -> None:
+        """Forget everything about the past, as after a jump in time."""
+        for stage in (self.detect, self.track, self.refine):
+            stage.reset()

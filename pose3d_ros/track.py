@@ -1,0 +1,192 @@
+"""Identity over time: association of 2D people to tracks, ids that are never reused, left and right kept apart."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+
+from pose3d_ros.handedness import Handedness, HandednessSettings
+from pose3d_ros.records import Person2D, PersonState
+
+
+@dataclass(frozen=True)
+class TrackSettings:
+    """How people are followed.
+
+    confirm_frames: sightings before a person counts as TRACKED. max_lost_s: an unseen person keeps the id this long
+    [s]. min_similarity: least match of a detection to a track, 0..1. velocity_gain: share of a velocity innovation
+    taken over per frame, 0..1. swap_guard: correct exchanged left and right. handedness: how.
+    """
+
+    confirm_frames: int = 3
+    max_lost_s: float = 2.0
+    min_similarity: float = 0.15
+    velocity_gain: float = 0.4
+    swap_guard: bool = True
+    handedness: HandednessSettings = HandednessSettings()
+
+
+# Joints vary this much about a constant-velocity guess, as a share of the person's size; it grows while unseen.
+_JOINT_TOLERANCE = 0.12
+_TOLERANCE_GROWTH = 1.5  # per second unseen
+# A walking body keeps its direction for about this long once it is out of sight; limbs do not at all.
+_VELOCITY_MEMORY_S = 1.0
+
+
+@dataclass
+class _Track:
+    """One person followed through the image. pixels, velocity: (J, 2) px and px/s, NaN for joints never seen."""
+
+    id: int
+    person: Person2D
+    pixels: NDArray[np.float64]
+    velocity: NDArray[np.float64]
+    stamp_ns: int
+    handedness: Handedness
+    sightings: int = 1
+
+    def predict(self, stamp_ns: int) -> NDArray[np.float64]:
+        """Return the joints (J, 2) px expected at a later time.
+
+        Between two frames each joint goes on as it moved. Over a longer gap limbs swing back, so that what goes on is
+        the mean motion of the body, and that fades as well.
+        """
+        gap = _seconds(stamp_ns - self.stamp_ns)
+        body = np.zeros(2) if np.isnan(self.velocity).all() else np.nanmedian(self.velocity, axis=0)
+        own = np.where(np.isnan(self.velocity), body, self.velocity)
+        limb_memory = np.exp(-gap / 0.1)
+        travelled = _VELOCITY_MEMORY_S * (1 - np.exp(-gap / _VELOCITY_MEMORY_S))
+        return self.pixels + travelled * (limb_memory * own + (1 - limb_memory) * body)
+
+    def update(self, person: Person2D, predicted: NDArray[np.float64], stamp_ns: int, gain: float) -> None:
+        """Take over a new sighting (already with the right left and right)."""
+        gap = _seconds(stamp_ns - self.stamp_ns)
+        seen = ~np.isnan(person.pixels[:, 0])
+        fresh = seen & np.isnan(predicted[:, 0])
+        innovation = np.where((seen & ~fresh)[:, None], person.pixels - predicted, 0.0)
+        velocity = np.where(np.isnan(self.velocity), 0.0, self.velocity) + gain * innovation / max(gap, 1e-3)
+        # A joint that has left the view keeps no stale position: it would drag matching and swap detection with it.
+        self.pixels = np.where(seen[:, None], person.pixels, np.nan)
+        self.velocity = np.where(seen[:, None], np.where(fresh[:, None], 0.0, velocity), np.nan)
+        self.person, self.stamp_ns, self.sightings = person, stamp_ns, self.sightings + 1
+
+
+class Tracker:
+    """Gives people their ids. State: the tracks; `reset()` forgets them, ids go on counting.
+
+    Counters: ids_made; swaps_corrected (people shown with left and right exchanged back).
+    """
+
+    def __init__(self, settings: TrackSettings | None = None) -> None:
+        self.settings = settings or TrackSettings()
+        self.ids_made = 0
+        self.swaps_corrected = 0
+        self._tracks: list[_Track] = []
+
+    def reset(self) -> None:
+        """Forget everybody, as after a jump in time. Ids already given are not given again."""
+        self._tracks = []
+
+    def __call__(self, people: list[Person2D], stamp_ns: int) -> list[Person2D]:
+        """Return the people of this frame, in the order given, with id, state and corrected left and right.
+
+        stamp_ns: exposure time; it must not lie before that of the previous call (ValueError: reset first).
+        """
+        newest = max((track.stamp_ns for track in self._tracks), default=stamp_ns)
+        if stamp_ns < newest:
+            raise ValueError(f'time went back by {_seconds(newest - stamp_ns):.3f} s: call reset() first')
+        self._tracks = [track for track in self._tracks
+                        if _seconds(stamp_ns - track.stamp_ns) <= self.settings.max_lost_s]
+        predicted = [track.predict(stamp_ns) for track in self._tracks]
+        matches = self._match(people, predicted, stamp_ns)
+        return [self._follow(person, matches.get(position), predicted, stamp_ns)
+                for position, person in enumerate(people)]
+
+    def _match(self, people: list[Person2D], predicted: list[NDArray[np.float64]], stamp_ns: int) -> dict[int, int]:
+        """Return {person: track} by the best total similarity (Hungarian method)."""
+        if not people or not predicted:
+            return {}
+        similarity = np.array([
+            [_similarity(person, expected, track.person, _seconds(stamp_ns - track.stamp_ns))
+             for track, expected in zip(self._tracks, predicted, strict=True)] for person in people])
+        rows, columns = linear_sum_assignment(-similarity)
+        return {int(row): int(column) for row, column in zip(rows, columns, strict=True)
+                if similarity[row, column] >= self.settings.min_similarity}
+
+    def _follow(self, person: Person2D, match: int | None, predicted: list[NDArray[np.float64]],
+                stamp_ns: int) -> Person2D:
+        """Continue the matched track with this sighting, or start a new one."""
+        settings = self.settings
+        if match is None:
+            self.ids_made += 1
+            handedness = Handedness(settings.handedness)
+            if settings.swap_guard and handedness.starts_swapped(person):
+                person = self._corrected(person)
+            track = _Track(self.ids_made, person, person.pixels.copy(), np.full_like(person.pixels, np.nan), stamp_ns,
+                           handedness)
+            self._tracks.append(track)
+        else:
+            track = self._tracks[match]
+            gap = _seconds(stamp_ns - track.stamp_ns)
+            expected = predicted[match]
+            if settings.swap_guard:
+                decision = track.handedness.judge(person, expected, gap)
+                if decision.relabel_track:
+                    expected = expected[person.skeleton.mirror]
+                    track.velocity = track.velocity[person.skeleton.mirror]
+                if decision.swapped:
+                    person = self._corrected(person)
+            track.update(person, expected, stamp_ns, settings.velocity_gain)
+        state = PersonState.TRACKED if track.sightings >= settings.confirm_frames else PersonState.TENTATIVE
+        return replace(person, id=track.id, state=state)
+
+    def _corrected(self, person: Person2D) -> Person2D:
+        self.swaps_corrected += 1
+        return person.mirrored()
+
+
+def _seconds(duration_ns: int) -> float:
+    return duration_ns * 1e-9
+
+
+def _similarity(person: Person2D, expected: NDArray[np.float64], last: Person2D, gap: float) -> float:
+    """Return 0..1: keypoint similarity to the expected joints, times how well the size agrees, plus box overlap.
+
+    Left and right may be exchanged in the detection without harm: the better of both labellings counts.
+    """
+    size = _size(last.box)
+    tolerance = _JOINT_TOLERANCE * (1 + _TOLERANCE_GROWTH * gap) * size
+    keypoints = max(_keypoint_similarity(person.pixels, expected, tolerance),
+                    _keypoint_similarity(person.mirrored().pixels, expected, tolerance))
+    ratio = _size(person.box) / size if size > 0 else 1.0
+    same_size = float(np.exp(-0.5 * (np.log(max(ratio, 1e-6)) / (0.35 * (1 + gap))) ** 2))
+    shift = np.nanmedian(expected - last.pixels, axis=0) if np.isfinite(expected - last.pixels).any() else np.zeros(2)
+    overlap = box_overlap(person.box, last.box + np.tile(shift, 2))
+    return 0.7 * keypoints * same_size + 0.3 * overlap
+
+
+def _keypoint_similarity(a: NDArray[np.float64], b: NDArray[np.float64], tolerance: float) -> float:
+    """Return the mean over the joints known in both (J, 2) of exp(-d^2 / 2 tolerance^2); 0 with none in common."""
+    distance = np.linalg.norm(a - b, axis=-1)
+    common = np.isfinite(distance)
+    if not common.any() or tolerance <= 0:
+        return 0.0
+    return float(np.exp(-0.5 * (distance[common] / tolerance) ** 2).mean())
+
+
+def _size(box: NDArray[np.float64]) -> float:
+    """Return the side [px] of the square with the area of a box (4,)."""
+    return float(np.sqrt(max(box[2] - box[0], 0.0) * max(box[3] - box[1], 0.0)))
+
+
+def box_overlap(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+    """Return intersection over union of two boxes (4,) x0 y0 x1 y1."""
+    width, height = np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])
+    if not (width > 0 and height > 0):
+        return 0.0
+    shared = float(width * height)
+    return shared / (_size(a) ** 2 + _size(b) ** 2 - shared)
+

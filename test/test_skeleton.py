@@ -1,0 +1,55 @@
+import numpy as np
+import pytest
+
+from pose3d_ros.skeleton import BLAZEPOSE33, HUMAN17, LIMBS12, SKELETONS, Skeleton, mirrored, select
+
+
+@pytest.mark.parametrize('skeleton', SKELETONS.values(), ids=lambda skeleton: skeleton.name)
+def test_mirroring_twice_changes_nothing_and_exchanges_sides(skeleton):
+    np.testing.assert_array_equal(skeleton.mirror[skeleton.mirror], np.arange(len(skeleton)))
+    for joint, other in zip(skeleton.joints, skeleton.mirror, strict=True):
+        sides = {skeleton.side(joint), skeleton.side(skeleton.joints[other])}
+        assert sides in ({'left', 'right'}, {'middle'})
+        assert mirrored(joint) == skeleton.joints[other]
+
+
+@pytest.mark.parametrize('skeleton', SKELETONS.values(), ids=lambda skeleton: skeleton.name)
+def test_bones_come_in_mirrored_pairs(skeleton):
+    bones = {frozenset(bone) for bone in skeleton.bones}
+    assert {frozenset(mirrored(joint) for joint in bone) for bone in bones} == bones
+    assert len(bones) == len(skeleton.bones)
+
+
+def test_parents_of_human17_lead_to_the_pelvis():
+    for joint in HUMAN17.joints:
+        steps = 0
+        while joint != 'pelvis':
+            joint = HUMAN17.parents[HUMAN17.index(joint)]
+            steps += 1
+            assert steps < len(HUMAN17)
+
+
+def test_selection_goes_by_name_and_leaves_unknown_joints_nan():
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(4, len(BLAZEPOSE33), 2))
+    chosen = select(values, BLAZEPOSE33, HUMAN17)
+    assert chosen.shape == (4, 17, 2)
+    for joint in HUMAN17.joints:
+        got = chosen[:, HUMAN17.index(joint)]
+        if joint in BLAZEPOSE33.joints:
+            np.testing.assert_array_equal(got, values[:, BLAZEPOSE33.index(joint)])
+        else:
+            assert np.isnan(got).all()
+    np.testing.assert_array_equal(select(values[..., 0], BLAZEPOSE33, LIMBS12, axis=-1),
+                                  select(values, BLAZEPOSE33, LIMBS12)[..., 0])
+
+
+def test_wrong_joint_counts_and_names_are_refused():
+    with pytest.raises(ValueError, match='33'):
+        select(np.zeros((12, 2)), BLAZEPOSE33, HUMAN17)
+    with pytest.raises(KeyError, match='tail'):
+        HUMAN17.index('tail')
+    with pytest.raises(ValueError, match='repeat'):
+        Skeleton('twice', ('a', 'a'), ())
+    with pytest.raises(KeyError, match='b'):
+        Skeleton('loose', ('a',), (('a', 'b'),))
