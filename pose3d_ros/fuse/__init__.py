@@ -1,0 +1,1 @@
+"""Several cameras, one person: triangulation that survives wrong views and exchanged sides."""
