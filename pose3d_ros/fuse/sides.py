@@ -36,8 +36,8 @@ def exchanged_views(
     """Return which views have the sides exchanged: (2, V, T) bool for the upper and the lower body.
 
     rays (V, T, J, 2) of one person in the order of skeleton, camera_T_world (V, 4, 4), sigma and confidence (broadcast
-    to V, T, J) as for `triangulate`. swap_price: what one exchanged view costs in one frame, in squared sigmas; step: how
-    far a joint may well move from frame to frame, m. Raises ValueError for more than 8 views (2^V cases are compared).
+    to V, T, J) as for `triangulate`. swap_price: what one exchanged view costs in one frame, in squared sigmas; step:
+    how far a joint may well move from frame to frame, m. Raises ValueError for more than 8 views (2^V cases compared).
     """
     views, frames = rays.shape[:2]
     if views > _MOST_VIEWS:
