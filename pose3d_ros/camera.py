@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -149,6 +150,20 @@ class Camera:
             return full._reduced(max(int(binning_x), 1), max(int(binning_y), 1), tuple(int(v) for v in roi))
         except CalibrationError as error:
             raise CalibrationError(f'{topic}: {error}') from None
+
+    def to_info(self) -> dict[str, Any]:
+        """Return the values for a sensor_msgs/CameraInfo: width, height, distortion_model, d, k, r, p (lists of float).
+
+        The image is raw; its rectification keeps K (p = [K 0]) and does not rotate. A pinhole is a plumb_bob of zeros.
+        """
+        fx, fy, cx, cy = self.fx, self.fy, self.cx, self.cy
+        pinhole = self.model == 'pinhole'
+        return {'width': self.width, 'height': self.height,
+                'distortion_model': 'plumb_bob' if pinhole else self.model,
+                'd': [0.0] * 5 if pinhole else list(self.distortion),
+                'k': [fx, 0.0, cx, 0.0, fy, cy, 0.0, 0.0, 1.0],
+                'r': [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0],
+                'p': [fx, 0.0, cx, 0.0, 0.0, fy, cy, 0.0, 0.0, 0.0, 1.0, 0.0]}
 
     def _reduced(self, binning_x: int, binning_y: int, roi: tuple[int, ...]) -> Camera:
         """Return the camera of a region of the sensor (full-resolution px), then binned: u' = (u - offset)/binning."""
