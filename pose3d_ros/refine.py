@@ -33,7 +33,7 @@ class _Motion:
     position: NDArray[np.float64]
     velocity: NDArray[np.float64]
     variance: NDArray[np.float64]
-    seen_ns: NDArray[np.int64]
+    seen_ns: NDArray[np.int64]  # (J, 1)
     stamp_ns: int
 
 
@@ -67,7 +67,7 @@ class Refiner:
         if motion is None:
             joints = len(person.skeleton)
             motion = _Motion(np.full((joints, 3), np.nan), np.zeros((joints, 3)), np.zeros((joints, 3, 2, 2)),
-                             np.zeros(joints, dtype=np.int64), stamp_ns)
+                             np.zeros((joints, 1), dtype=np.int64), stamp_ns)
             self._motions[person.id] = motion
         self._update(motion, person.position, stamp_ns)
         missing = np.isnan(person.position)
@@ -79,8 +79,8 @@ class Refiner:
         """Predict to stamp_ns, then take in the measured joints (J, 3); NaN leaves a joint as predicted."""
         settings = self.settings
         step = max(stamp_ns - motion.stamp_ns, 0) * 1e-9
-        seen = np.isfinite(measured).all(axis=-1)
-        known = np.isfinite(motion.position[:, 0]) & (stamp_ns - motion.seen_ns < settings.forget_s * 1e9)
+        seen = np.isfinite(measured).all(axis=-1, keepdims=True)
+        known = np.isfinite(motion.position[:, :1]) & (stamp_ns - motion.seen_ns < settings.forget_s * 1e9)
 
         noise = self._noise(measured)
         position = motion.position + motion.velocity * step
@@ -89,16 +89,13 @@ class Refiner:
         a, b, c = (a + 2 * step * b + step ** 2 * c + q * step ** 4 / 4, b + step * c + q * step ** 3 / 2,
                    c + q * step ** 2)
 
-        innovation = np.where(seen[:, None], measured - position, 0.0)
-        gain_p, gain_v = (np.where(seen[:, None], gain / (a + noise), 0.0) for gain in (a, b))
-        updated = (position + gain_p * innovation, motion.velocity + gain_v * innovation,
-                   (1 - gain_p) * a, (1 - gain_p) * b, c - gain_v * b)
-
-        first = (seen & ~known)[:, None]
-        motion.position = np.where(first, measured, np.where(known[:, None], updated[0], np.nan))
-        motion.velocity = np.where(first | ~known[:, None], 0.0, updated[1])
-        a, b, c = (np.where(first, start, value) for start, value in
-                   zip((noise, 0.0, _FIRST_SPEED ** 2), updated[2:], strict=True))
+        innovation = np.where(seen, measured - position, 0.0)
+        gain_p, gain_v = (np.where(seen, gain / (a + noise), 0.0) for gain in (a, b))
+        first = seen & ~known
+        motion.position = np.where(first, measured, np.where(known, position + gain_p * innovation, np.nan))
+        motion.velocity = np.where(known, motion.velocity + gain_v * innovation, 0.0)
+        a, b, c = (np.where(first, noise, (1 - gain_p) * a), np.where(first, 0.0, (1 - gain_p) * b),
+                   np.where(first, _FIRST_SPEED ** 2, c - gain_v * b))
         motion.variance = np.stack([np.stack([a, b], -1), np.stack([b, c], -1)], -2)
         motion.seen_ns = np.where(seen, stamp_ns, motion.seen_ns)
         motion.stamp_ns = stamp_ns
