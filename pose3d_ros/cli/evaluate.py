@@ -1,0 +1,24 @@
+"""`pose3d evaluate sample | mocap`: figures of accuracy, repeatable by anybody."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+
+SUBJECTS = {
+    'sample': ('pose3d_ros.cli.evaluate_sample', 'real footage: four cameras watch one man on a beam'),
+    'mocap': ('pose3d_ros.cli.evaluate_mocap', 'the lifting network alone, on held-out motion capture'),
+}
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add `evaluate` and what can be evaluated."""
+    parser = subparsers.add_parser('evaluate', help='accuracy on the sample footage or on motion capture')
+    subjects = parser.add_subparsers(dest='subject', metavar='SUBJECT', required=True)
+    for module, _ in SUBJECTS.values():
+        importlib.import_module(module).add_parser(subjects)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Evaluate what was asked for."""
+    return int(importlib.import_module(SUBJECTS[args.subject][0]).run(args))

@@ -1,0 +1,131 @@
+"""`pose3d evaluate sample`: one camera at a time against what four cameras together say."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from pose3d_ros.calibration import load_calibration
+from pose3d_ros.cli.errors import UserError
+from pose3d_ros.cli.figures import add_json_option, print_table, write_json
+from pose3d_ros.cli.places import config_file
+from pose3d_ros.cli.sample_reference import Reference, View, build_reference
+from pose3d_ros.cli.sample_scores import Scores, add_up, score
+from pose3d_ros.cli.video import VideoReader
+from pose3d_ros.pipeline import Pipeline
+from pose3d_ros.records import Person2D, Person3D, PersonState
+from pose3d_ros.runtime.store import ModelStore
+
+CALIBRATION = 'samples/single_person.yaml'
+DEFAULT_MODEL = 'full'
+REFERENCE_MODEL = 'heavy'
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a pipeline gave for one video, one entry per frame: people in the image with ids, and in space."""
+
+    tracked: list[list[Person2D]]
+    lifted: list[list[Person3D]]
+
+    @property
+    def detected(self) -> list[list[Person2D]]:
+        """The people as the detector labelled them, before the guard exchanged any sides."""
+        return [[person.mirrored() if person.swapped else person for person in people
+                 if person.state != PersonState.PREDICTED] for people in self.tracked]
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add `evaluate sample`."""
+    parser = subparsers.add_parser(
+        'sample', help='real footage: four cameras watch one man on a beam',
+        description='Mono 3D people of each sample camera against the robust triangulation of all four.')
+    parser.add_argument('--models', nargs='+', choices=('lite', 'full', 'heavy'), default=['full', 'heavy'],
+                        help='2D models to evaluate (default: full heavy)')
+    parser.add_argument('--runtime', default='auto', help='auto, cpu, cuda or tensorrt')
+    add_json_option(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Evaluate, print tables and write the JSON file."""
+    folder = ModelStore().path('sample')
+    views = load_views(config_file(CALIBRATION))
+    videos = [VideoReader(Path(folder) / f'{view.name}.mp4') for view in views]
+    models = list(dict.fromkeys(args.models))
+    runs = {model: run_model(model, views, videos, args.runtime) for model in dict.fromkeys([REFERENCE_MODEL, *models])}
+    reference = build_reference(views, [run.detected for run in runs[REFERENCE_MODEL]])
+    scores = {model: [score(view.camera.project(reference.in_view(view)), reference.in_view(view), run.detected,
+                            run.tracked, run.lifted) for view, run in zip(views, runs[model])] for model in models}
+    show(reference, views, scores)
+    if args.json:
+        write_json(args.json, figures(reference, views, scores))
+    return 0
+
+
+def load_views(path: Path) -> list[View]:
+    """Return the cameras of a calibration file with their places. Raises UserError when a place is missing."""
+    views = []
+    for name, calibrated in load_calibration(path).items():
+        if calibrated.camera_T_world is None:
+            raise UserError(f'{path}: camera {name} has no camera_T_world; several cameras need their places')
+        views.append(View(name, calibrated.camera, calibrated.camera_T_world))
+    return views
+
+
+def run_model(model: str, views: Sequence[View], videos: Sequence[VideoReader], runtime: str) -> list[Run]:
+    """Run one pipeline over all videos, as a node would: frame by frame, stamped by the video's frame rate."""
+    pipeline = Pipeline.open(detector_model=model, runtime=runtime)
+    runs = []
+    with tqdm(total=sum(video.count for video in videos), unit='frame', desc=f'{model:5}', file=sys.stderr) as progress:
+        for view, video in zip(views, videos):
+            pipeline.reset()
+            found = Run([], [])
+            for frame in video.frames(view.camera):
+                result = pipeline(frame)
+                found.tracked.append(result.people_2d)
+                found.lifted.append(result.people)
+                progress.update()
+            runs.append(found)
+    return runs
+
+
+def show(reference: Reference, views: Sequence[View], scores: dict[str, list[Scores]]) -> None:
+    """Print the reference's own quality, then a table with one line per model and camera."""
+    print(f'reference: {len(reference.points)} frames, {len(views)} views of {REFERENCE_MODEL} 2D; reprojection '
+          f'{reference.reprojection_px:.1f} px with {len(views) * reference.dropped_share:.2f} of {len(views)} views '
+          f'dropped per joint, limb lengths vary by {100 * reference.limb_variation:.1f} %, '
+          f'sides exchanged in {100 * reference.exchanged_share:.1f} % of the views')
+    rows = [['model  camera', 'one person %', 'id switches', 'swapped %', '(unguarded)', 'MPJPE mm', 'PA-MPJPE mm',
+             'MRPE mm', '3D %']]
+    for model, parts in scores.items():
+        for name, part in [*((view.name, part) for view, part in zip(views, parts)), ('all', add_up(parts))]:
+            values = part.figures()
+            rows.append([f'{model:5}  {name}', f'{100 * values["person_share"]:.1f}', f'{values["id_switches"]:.0f}',
+                         f'{100 * values["swap_share"]:.1f}', f'{100 * values["raw_swap_share"]:.1f}',
+                         *(f'{values[key]:.0f}' for key in ('mpjpe_mm', 'pa_mpjpe_mm', 'mrpe_mm')),
+                         f'{100 * values["frames_3d_share"]:.1f}'])
+    print_table(rows)
+    print('errors on the 12 limb joints; MPJPE after aligning the mid-hips, MRPE of the mid-hip in the camera frame;\n'
+          'swapped: frames with left and right exchanged, of those where it can be told, after and without the guard')
+
+
+def figures(reference: Reference, views: Sequence[View], scores: dict[str, list[Scores]]) -> dict[str, Any]:
+    """Return the figures: the default model's under their own names, then by model, then by model and camera."""
+    totals = {model: add_up(parts).figures() for model, parts in scores.items()}
+    main = DEFAULT_MODEL if DEFAULT_MODEL in scores else next(iter(scores))
+    return {
+        **{key: totals[main][key] for key in ('person_share', 'id_switches', 'swap_share', 'raw_swap_share')},
+        'frames': len(views) * len(reference.points),
+        'reference_reprojection_px': reference.reprojection_px,
+        'reference_dropped_views': len(views) * reference.dropped_share,
+        'reference_limb_variation': reference.limb_variation,
+        'reference_exchanged_share': reference.exchanged_share,
+        **{model: {**totals[model], **{view.name: part.figures() for view, part in zip(views, parts)}}
+           for model, parts in scores.items()},
+    }

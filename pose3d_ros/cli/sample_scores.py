@@ -1,0 +1,154 @@
+"""How well one camera's people agree with the reference: who is found, under which id, which way round, and where."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pose3d_ros.records import Person2D, Person3D
+from pose3d_ros.skeleton import LIMBS12, select
+from pose3d_ros.train.metrics import mpjpe, mrpe, pa_mpjpe
+
+Floats = NDArray[np.float64]
+
+# Shares of the subject's size in the image (the diagonal of the box around the reference's joints).
+_ON_SUBJECT = 0.1    # a person whose joints lie nearer than this on average is taken to be the subject
+_SWAP_MARGIN = 0.03  # the mirrored labelling must be nearer by this to count; less cannot be told apart
+
+HIPS = LIMBS12.indices(['left_hip', 'right_hip'])
+
+
+@dataclass(frozen=True)
+class Scores:
+    """One camera, one model, T frames. Counts, so that cameras can be added up.
+
+    single: frames with exactly one person on the subject; found: with at least one. swapped and decidable: frames in
+    which the sides are the wrong way round, and in which that can be told; raw_*: the same of the detector alone,
+    before the guard. predicted, truth (N, 12, 3) m: the joints of the frames with a 3D person on the subject.
+    """
+
+    frames: int
+    found: int
+    single: int
+    id_switches: int
+    swapped: int
+    decidable: int
+    raw_swapped: int
+    raw_decidable: int
+    predicted: Floats
+    truth: Floats
+
+    def figures(self) -> dict[str, float]:
+        """Return the figures of section "what is printed" in mm and shares; NaN where there is nothing to count."""
+        roots = [points[:, HIPS].mean(axis=1) for points in (self.predicted, self.truth)]
+        return {
+            'person_share': _share(self.single, self.frames),
+            'id_switches': self.id_switches,
+            'swap_share': _share(self.swapped, self.decidable),
+            'raw_swap_share': _share(self.raw_swapped, self.raw_decidable),
+            'mpjpe_mm': 1e3 * mpjpe(self.predicted, self.truth, HIPS.tolist()),
+            'pa_mpjpe_mm': 1e3 * pa_mpjpe(self.predicted, self.truth),
+            'mrpe_mm': 1e3 * mrpe(*roots),
+            'frames_3d_share': _share(len(self.predicted), self.frames),
+        }
+
+
+def add_up(parts: Sequence[Scores]) -> Scores:
+    """Return the scores of several cameras together, every frame counting alike."""
+    counts = ('frames', 'found', 'single', 'id_switches', 'swapped', 'decidable', 'raw_swapped', 'raw_decidable')
+    return Scores(*(sum(getattr(part, name) for part in parts) for name in counts),
+                  np.concatenate([part.predicted for part in parts]), np.concatenate([part.truth for part in parts]))
+
+
+def score(pixels: Floats, points: Floats, detected: Sequence[Sequence[Person2D]],
+          tracked: Sequence[Sequence[Person2D]], lifted: Sequence[Sequence[Person3D]]) -> Scores:
+    """Compare one camera's people with the reference.
+
+    pixels (T, 12, 2) px and points (T, 12, 3) m: the reference's limb joints in this camera. detected: people before
+    tracking, tracked: with ids, lifted: in space; one list per frame.
+    """
+    found = single = switches = 0
+    last_id: int | None = None
+    sides, raw_sides = _Sides(), _Sides()
+    predicted, truth = [], []
+    for frame, expected in enumerate(pixels):
+        raw_sides.count(nearest(detected[frame], expected), expected)
+        there = on_subject(tracked[frame], expected)
+        if not there:
+            continue
+        subject = there[0]
+        found, single = found + 1, single + (len(there) == 1)
+        switches += last_id is not None and subject.id != last_id
+        last_id = subject.id
+        sides.count(subject, expected)
+        for person in lifted[frame]:
+            if person.id == subject.id:
+                predicted.append(select(person.position, person.skeleton, LIMBS12))
+                truth.append(points[frame])
+    return Scores(len(pixels), found, single, switches, sides.swapped, sides.decidable, raw_sides.swapped,
+                  raw_sides.decidable, np.array(predicted).reshape(-1, 12, 3), np.array(truth).reshape(-1, 12, 3))
+
+
+def on_subject(people: Sequence[Person2D], expected: Floats) -> list[Person2D]:
+    """Return the people whose joints lie on the expected ones (12, 2) px, whichever way round; the nearest first."""
+    distances = [(_distance(person, expected), order, person) for order, person in enumerate(people)]
+    return [person for distance, _, person in sorted(distances, key=lambda entry: entry[:2])
+            if distance < _ON_SUBJECT * size_of(expected)]
+
+
+def nearest(people: Sequence[Person2D], expected: Floats) -> Person2D | None:
+    """Return the person on the subject, if there is one."""
+    there = on_subject(people, expected)
+    return there[0] if there else None
+
+
+def is_swapped(joints: Floats, expected: Floats) -> bool | None:
+    """Say whether joints (12, 2) px have their sides exchanged against the expected ones; None where it cannot be told.
+
+    It can be told where exchanging the sides of the reference itself moves the joints by more than twice the margin.
+    """
+    margin = _SWAP_MARGIN * size_of(expected)
+    if not _mean_distance(expected[LIMBS12.mirror], expected) > 2 * margin:
+        return None
+    given, mirrored = _mean_distance(joints, expected), _mean_distance(joints[LIMBS12.mirror], expected)
+    return None if np.isnan(given) or np.isnan(mirrored) else bool(mirrored + margin < given)
+
+
+def size_of(expected: Floats) -> float:
+    """Return the diagonal [px] of the box around the known joints (12, 2); NaN when none is known."""
+    known = expected[np.isfinite(expected).all(axis=-1)]
+    return float(np.linalg.norm(np.ptp(known, axis=0))) if len(known) else float('nan')
+
+
+class _Sides:
+    """Counts frames whose sides are the wrong way round among those where it can be told."""
+
+    def __init__(self) -> None:
+        self.swapped = self.decidable = 0
+
+    def count(self, person: Person2D | None, expected: Floats) -> None:
+        swapped = None if person is None else is_swapped(select(person.pixels, person.skeleton, LIMBS12), expected)
+        self.decidable += swapped is not None
+        self.swapped += swapped is True
+
+
+def _distance(person: Person2D, expected: Floats) -> float:
+    """Return the mean distance [px] of the limb joints, for the better of both labellings; inf if under 4 are known."""
+    joints = select(person.pixels, person.skeleton, LIMBS12)
+    distances = [_mean_distance(labelled, expected) for labelled in (joints, joints[LIMBS12.mirror])]
+    return min((value for value in distances if not np.isnan(value)), default=float('inf'))
+
+
+def _mean_distance(a: Floats, b: Floats) -> float:
+    """Return the mean distance of the joints known in both (J, 2); NaN with fewer than four."""
+    distance = np.linalg.norm(a - b, axis=-1)
+    known = np.isfinite(distance)
+    return float(distance[known].mean()) if known.sum() >= 4 else float('nan')
+
+
+def _share(count: int, of: int) -> float:
+    return count / of if of else float('nan')
+

@@ -1,0 +1,111 @@
+"""Reading and writing video files for the sub-commands."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from pose3d_ros.camera import Camera
+from pose3d_ros.cli.errors import UserError
+from pose3d_ros.records import Frame
+
+
+class VideoReader:
+    """The frames of a video file, stamped by its frame rate from 0 on. Raises UserError for what cannot be read."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        capture = self._open()
+        self.fps = float(capture.get(cv2.CAP_PROP_FPS)) or 30.0
+        self.width = int(capture.get(cv2.CAP_PROP_FRAME_WIDTH))
+        self.height = int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
+        self.count = max(int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0)  # as the file says; 0 where it does not
+        capture.release()
+
+    def images(self) -> Iterator[NDArray[np.uint8]]:
+        """Yield the images (H, W, 3) BGR in order."""
+        capture = self._open()
+        try:
+            while True:
+                ok, image = capture.read()
+                if not ok:
+                    return
+                yield np.asarray(image, dtype=np.uint8)
+        finally:
+            capture.release()
+
+    def frames(self, camera: Camera) -> Iterator[Frame]:
+        """Yield the frames as a camera gives them. Raises UserError when its size is not that of the video."""
+        if (camera.width, camera.height) != (self.width, self.height):
+            raise UserError(f'{self.path}: the video is {self.width}x{self.height}, but the calibration is for '
+                            f'{camera.width}x{camera.height}; calibrate at the size that is recorded')
+        for number, image in enumerate(self.images()):
+            yield Frame(image, round(number * 1e9 / self.fps), camera)
+
+    def _open(self) -> cv2.VideoCapture:
+        if not self.path.is_file():
+            raise UserError(f'{self.path}: no such video file')
+        capture = cv2.VideoCapture(str(self.path))
+        if not capture.isOpened():
+            raise UserError(f'{self.path}: cannot be read as a video (damaged, or a codec that OpenCV lacks)')
+        return capture
+
+
+class VideoWriter:
+    """Writes an .mp4 that appears under its name only once it is whole (`close`); `discard` leaves nothing behind.
+
+    H.264 where OpenCV's FFmpeg can encode it (a distribution's usually can), else MPEG-4 part 2 (the wheel's).
+    """
+
+    def __init__(self, path: Path, fps: float) -> None:
+        self.path, self.fps = path, fps
+        self.frames = 0
+        self._partial = path.with_name(f'.{path.stem}.{os.getpid()}{path.suffix}')
+        self._writer: cv2.VideoWriter | None = None
+        self._size = (0, 0)
+
+    def write(self, image: NDArray[np.uint8]) -> None:
+        """Append an image (H, W, 3) BGR; the first one sets the size. Raises UserError when it cannot be encoded."""
+        if self._writer is None:
+            self._size = (image.shape[1], image.shape[0])
+            self._writer = self._open()
+        if (image.shape[1], image.shape[0]) != self._size:
+            image = np.asarray(cv2.resize(image, self._size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+        self._writer.write(image)
+        self.frames += 1
+
+    def close(self) -> None:
+        """Finish the file; without frames there is none."""
+        if self._writer is not None:
+            self._writer.release()
+            self._writer = None
+            self._partial.replace(self.path)
+
+    def discard(self) -> None:
+        """Give up and remove what has been written."""
+        if self._writer is not None:
+            self._writer.release()
+            self._writer = None
+        self._partial.unlink(missing_ok=True)
+
+    def _open(self) -> cv2.VideoWriter:
+        level = os.environ.get('OPENCV_FFMPEG_LOGLEVEL')
+        os.environ['OPENCV_FFMPEG_LOGLEVEL'] = '-8'  # trying for H.264 in vain is not worth a page of messages
+        opencv_level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+        try:
+            for codec in ('avc1', 'mp4v'):
+                writer = cv2.VideoWriter(str(self._partial), cv2.VideoWriter.fourcc(*codec), self.fps, self._size)
+                if writer.isOpened():
+                    return writer
+        finally:
+            cv2.utils.logging.setLogLevel(opencv_level)
+            if level is None:
+                os.environ.pop('OPENCV_FFMPEG_LOGLEVEL')
+            else:
+                os.environ['OPENCV_FFMPEG_LOGLEVEL'] = level
+        raise UserError(f'{self.path}: cannot be written as a video (is the folder writable?)')
