@@ -1,0 +1,1 @@
+"""Networks at run time: the model store (fetch, check, convert) and the engines that run ONNX files."""
