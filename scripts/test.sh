@@ -16,7 +16,8 @@ say 'ruff'
 ruff check .
 say 'mypy'
 mypy
-say 'shell scripts'
+say 'text files and shell scripts'
+python scripts/check_files.py
 for script in scripts/*.sh .ci/run; do bash -n "$script"; done
 if [[ ${1:-} == --lint ]]; then exit; fi
 say 'pytest'
