@@ -20,7 +20,7 @@ COMMANDS = {
     'train': ('pose3d_ros.cli.train', 'train a lifting network (needs PyTorch)'),
     'export': ('pose3d_ros.cli.export', 'export a trained network to ONNX (needs PyTorch)'),
 }
-_NEEDS_TORCH = ("this needs PyTorch, which robots do without: run 'make env' in a checkout, "
+_NEEDS_TORCH = ("this needs PyTorch, which robots do without: run 'make train-env' in a checkout, "
                 "or pip install 'pose3d_ros[train]'")
 _NEEDS_ROS = ("ROS 2 is not at hand: run 'make build' and '. scripts/env.sh' in a checkout, "
               "or source your ROS installation's setup.bash and that of your workspace")
@@ -67,9 +67,11 @@ def main(argv: list[str] | None = None) -> int:
 def _user_errors() -> tuple[type[Exception], ...]:
     """Return the errors whose message is meant for the user (imported late: they bring the stages with them)."""
     from pose3d_ros.camera import CalibrationError
+    from pose3d_ros.lift import LiftModelError
+    from pose3d_ros.runtime.download import FetchError
     from pose3d_ros.runtime.engine import EngineError
     from pose3d_ros.runtime.store import ModelCorrupt, ModelMissing
-    return UserError, CalibrationError, EngineError, ModelMissing, ModelCorrupt
+    return UserError, CalibrationError, EngineError, FetchError, LiftModelError, ModelMissing, ModelCorrupt
 
 
 def _cure_for_missing(module: str) -> str | None:

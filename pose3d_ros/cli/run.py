@@ -1,0 +1,77 @@
+"""`pose3d run`: the pipeline of the node over video files, without ROS."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections import defaultdict
+from pathlib import Path
+
+from tqdm import tqdm
+
+from pose3d_ros.calibration import load_calibration
+from pose3d_ros.camera import Camera
+from pose3d_ros.cli.errors import UserError
+from pose3d_ros.cli.recording import Recording, percentiles
+from pose3d_ros.cli.video import VideoReader
+from pose3d_ros.draw import draw_people
+from pose3d_ros.pipeline import Pipeline
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add `run`."""
+    parser = subparsers.add_parser(
+        'run', help='3D people of video files, without ROS',
+        description='Find the 3D people of video files and leave people.csv, annotated.mp4, picture.png and '
+                    'summary.json in a folder per video.')
+    parser.add_argument('videos', nargs='+', type=Path, metavar='VIDEO')
+    parser.add_argument('--calibration', type=Path, required=True, metavar='FILE',
+                        help='camera_info YAML of ROS, or a calibration file of several cameras')
+    parser.add_argument('--camera', default='', metavar='NAME',
+                        help='which camera of the calibration file; by default the one named like the video')
+    parser.add_argument('--out', type=Path, default=Path('out/run'), metavar='DIR', help='default: out/run')
+    parser.add_argument('--model', default='full', choices=('lite', 'full', 'heavy'), help='2D model (default: full)')
+    parser.add_argument('--runtime', default='auto', help='auto, cpu, cuda or tensorrt')
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the pipeline over every video."""
+    folders = [args.out / video.stem if len(args.videos) > 1 else args.out for video in args.videos]
+    if len(set(folders)) < len(folders):
+        raise UserError('two of the videos have the same name: their results would overwrite each other')
+    jobs = [(VideoReader(video), camera_for(args.calibration, args.camera, video)) for video in args.videos]
+    pipeline = Pipeline.open(detector_model=args.model, runtime=args.runtime)
+    for (video, camera), folder in zip(jobs, folders):
+        pipeline.reset()
+        _run_one(pipeline, video, camera, folder)
+    return 0
+
+
+def camera_for(calibration: Path, name: str, video: Path) -> Camera:
+    """Return the camera called name; without a name the only one of the file, or the one named like the video."""
+    cameras = load_calibration(calibration)
+    chosen = name or (next(iter(cameras)) if len(cameras) == 1 else video.stem)
+    if chosen not in cameras:
+        raise UserError(f'{calibration}: no camera {chosen!r}; choose one with --camera: {", ".join(cameras)}')
+    return cameras[chosen].camera
+
+
+def _run_one(pipeline: Pipeline, video: VideoReader, camera: Camera, folder: Path) -> None:
+    stage_ms: dict[str, list[float]] = defaultdict(list)
+    started = time.perf_counter()
+    with Recording(folder, video.fps, video.count) as recording:
+        for frame in tqdm(video.frames(camera), total=video.count or None, unit='frame', desc=video.path.stem,
+                          file=sys.stderr):
+            result = pipeline(frame)
+            recording.add_people(frame.stamp_ns, frame.frame_id, result.people)
+            recording.add_image(frame.stamp_ns, draw_people(frame.image, result.people_2d, result.people))
+            for stage, milliseconds in result.stage_ms.items():
+                stage_ms[stage].append(milliseconds)
+        if not recording.frames:
+            raise UserError(f'{video.path}: holds no frame that can be decoded')
+        recording.finish({
+            'fps': round(recording.frames / (time.perf_counter() - started), 1),
+            'stage_ms': {stage: percentiles(values)['p50'] for stage, values in stage_ms.items()},
+            'video': str(video.path)})
+    print(f'{recording.frames_with_people} of {recording.frames} frames with people; see {folder}')
