@@ -219,7 +219,7 @@ def _jpeg_size(data: bytes) -> tuple[int, int]:
 
 
 def _png_size(data: Image8) -> tuple[int, int]:
-    if data.size < 33 or b'IEND' not in data[-16:].tobytes():
+    if b'IEND\xaeB`\x82' not in data[-64:].tobytes():  # the last chunk's name and checksum
         raise ImageError('truncated', f'the PNG of {data.size} bytes ends too early: part of it was lost')
     width, height = struct.unpack('>II', data[16:24].tobytes())
     return width, height
