@@ -15,6 +15,10 @@ from pose3d_ros.cli.errors import UserError
 from pose3d_ros.records import Frame
 
 
+# FFmpeg writes a page of messages for every codec tried in vain; the errors below say what matters. Read at first use.
+os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')
+
+
 class VideoReader:
     """The frames of a video file, stamped by its frame rate from 0 on. Raises UserError for what cannot be read."""
 
@@ -94,18 +98,12 @@ class VideoWriter:
         self._partial.unlink(missing_ok=True)
 
     def _open(self) -> cv2.VideoWriter:
-        level = os.environ.get('OPENCV_FFMPEG_LOGLEVEL')
-        os.environ['OPENCV_FFMPEG_LOGLEVEL'] = '-8'  # trying for H.264 in vain is not worth a page of messages
-        opencv_level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+        level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
         try:
             for codec in ('avc1', 'mp4v'):
                 writer = cv2.VideoWriter(str(self._partial), cv2.VideoWriter.fourcc(*codec), self.fps, self._size)
                 if writer.isOpened():
                     return writer
         finally:
-            cv2.utils.logging.setLogLevel(opencv_level)
-            if level is None:
-                os.environ.pop('OPENCV_FFMPEG_LOGLEVEL')
-            else:
-                os.environ['OPENCV_FFMPEG_LOGLEVEL'] = level
+            cv2.utils.logging.setLogLevel(level)
         raise UserError(f'{self.path}: cannot be written as a video (is the folder writable?)')
