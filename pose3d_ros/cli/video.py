@@ -14,7 +14,6 @@ from pose3d_ros.camera import Camera
 from pose3d_ros.cli.errors import UserError
 from pose3d_ros.records import Frame
 
-
 # FFmpeg writes a page of messages for every codec tried in vain; the errors below say what matters. Read at first use.
 os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')
 
