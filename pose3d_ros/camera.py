@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -73,9 +73,7 @@ class Camera:
 
     @cached_property
     def _lens(self) -> Lens | None:
-        if self.model == 'pinhole':
-            return None
-        return EquidistantLens(self.distortion) if self.model == 'equidistant' else PolynomialLens(self.distortion)
+        return _lens_of(self.model, self.distortion)
 
     def undistort(self, pixels: ArrayLike) -> Array:
         """Return the rays (..., 2) [x/z, y/z] that reach pixels (..., 2).
@@ -186,6 +184,13 @@ class Camera:
         """Write the camera as a ROS camera_info YAML file."""
         from pose3d_ros.calibration import save_camera
         save_camera(path, self, name)
+
+
+@lru_cache(maxsize=64)  # preparing a lens takes 10 ms, and a driver sends its CameraInfo with every image
+def _lens_of(model: str, distortion: tuple[float, ...]) -> Lens | None:
+    if model == 'pinhole':
+        return None
+    return EquidistantLens(distortion) if model == 'equidistant' else PolynomialLens(distortion)
 
 
 def _split(values: ArrayLike, size: int, what: str) -> tuple[Array, ...]:

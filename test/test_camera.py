@@ -187,6 +187,7 @@ def test_a_camera_is_a_value():
     camera = Camera(np.int64(640), np.int32(480), np.float32(500), 500, 320, 240, 'fisheye', np.zeros(4))
     assert camera == Camera(640, 480, 500.0, 500.0, 320.0, 240.0, 'equidistant', (0.0, 0.0, 0.0, 0.0))
     assert hash(camera) == hash(Camera(640, 480, 500.0, 500.0, 320.0, 240.0, 'equidistant', (0, 0, 0, 0)))
+    assert camera._lens is Camera(320, 240, 250, 250, 160, 120, 'fisheye', np.zeros(4))._lens  # prepared only once
     assert type(camera.width) is int and type(camera.fx) is float
     with pytest.raises(AttributeError):
         camera.fx = 3.0

@@ -91,8 +91,8 @@ MOSAICS = tuple(f'bayer_{pattern}{bits}' for pattern in BAYER for bits in (8, 16
 def test_every_encoding_gives_the_colours_of_the_scene(encoding, padding):
     image = decode_image(message(packed(scene(), encoding), encoding, padding))
     assert image.shape == (H, W, 3) and image.dtype == np.uint8
-    # The scene is smooth: halved chroma costs up to 5 grey levels, colours in a wrong order 180. Demosaicing is exact but
-    # for the border, where it lacks neighbours.
+    # The scene is smooth: halved chroma costs up to 5 grey levels, colours in a wrong order 180. Demosaicing is exact
+    # but for the border, where it lacks neighbours.
     inside = np.s_[2:-2, 2:-2] if encoding in MOSAICS else np.s_[:]
     error = np.abs(image[inside].astype(int) - expected(encoding)[inside])
     assert error.max() <= (5 if encoding in YUV else 0)
