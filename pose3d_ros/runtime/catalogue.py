@@ -53,6 +53,17 @@ class Entry:
     outputs: dict[str, str] = field(default_factory=dict)
     metadata: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def folder(self) -> str:
+        """The folder in the cache where the entry's files lie."""
+        return self.target.rsplit('/', 1)[0] if self.outputs else self.target
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Every file of the entry, relative to the cache."""
+        sources = tuple(f'{self.folder}/{member.name}' for member in self.members)
+        return (self.target, *sources) if self.outputs else sources
+
 
 _MEDIAPIPE = Package('pip', 'mediapipe', '0.10.14', 36)
 _MEDIAPIPE_POSE = Package('npm', '@mediapipe/pose', '0.5.1675469404', 41)

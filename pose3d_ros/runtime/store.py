@@ -1,8 +1,9 @@
 """The model store: fetch the networks and the sample footage once, check them, and hand out their paths.
 
 Everything lies under one folder. An entry is a file or folder `target` and beside it `target.json`, which records the
-SHA-256 of what belongs there. The record is removed before anything is replaced and written last, so that a process
-that is killed at any moment leaves either a complete entry or none.
+SHA-256 of every file that belongs to it; a network keeps its source file too, so that a later version of this package
+can convert it again without a network. The record is removed before any file is replaced and written last: a process
+that is killed at any moment leaves a complete entry or a missing one.
 """
 
 from __future__ import annotations
@@ -88,64 +89,70 @@ class ModelStore:
                 # Again under the lock: another process may just have finished the same work.
                 missing = [entry for entry in entries if force or not self.ready(entry.name)]
                 for package in dict.fromkeys(entry.package for entry in missing):
-                    self._fetch_package(package, [entry for entry in missing if entry.package == package])
+                    self._fetch_package(package, [entry for entry in missing if entry.package == package], force)
         return {name: self.path(name) for name in names}
 
     def _verified(self, entry: Entry) -> tuple[Path, dict[str, Any]]:
         """Return target and record of a complete, unaltered entry."""
         record = self._read_record(entry)
-        target = self.cache_dir / entry.target
         cure = f"run 'pose3d fetch {entry.name}'"
-        if record is None or not target.exists():
+        if record is None or not all((self.cache_dir / file).is_file() for file in entry.files):
             raise ModelMissing(f'{entry.name} is not in {self.cache_dir}: {cure}')
         if record['source_sha256'] != _source_hashes(entry) or record['converter_version'] != _converter(entry):
             raise ModelMissing(f'{entry.name} was fetched for another version of this package: {cure}')
-        for relative, expected in record['sha256'].items():
-            file = target / relative if relative else target
-            if not file.is_file() or _file_hash(file) != expected:
-                raise ModelCorrupt(f"{file} was altered or damaged: run 'pose3d fetch --force {entry.name}'")
-        return target, record
+        for file in entry.files:
+            if _file_hash(self.cache_dir / file) != record['sha256'].get(file):
+                raise ModelCorrupt(f"{self.cache_dir / file} was altered or damaged: "
+                                   f"run 'pose3d fetch --force {entry.name}'")
+        return self.cache_dir / entry.target, record
 
-    def _fetch_package(self, package: Package, entries: list[Entry]) -> None:
+    def _fetch_package(self, package: Package, entries: list[Entry], force: bool) -> None:
         with tempfile.TemporaryDirectory(prefix='tmp-', dir=self.cache_dir, ignore_cleanup_errors=True) as work:
-            folder = Path(work) / 'download'
-            folder.mkdir()
-            archive = self._downloader(package, folder, self._say)
+            contents = {entry.name: None if force else self._sources_at_hand(entry) for entry in entries}
+            if None in contents.values():
+                folder = Path(work) / 'download'
+                folder.mkdir()
+                archive = self._downloader(package, folder, self._say)
+                contents = {entry.name: {member.name: take(archive, member) for member in entry.members}
+                            for entry in entries}
             for entry in entries:
-                contents = {member.name: take(archive, member) for member in entry.members}
-                self._install(entry, contents, Path(work))
+                self._install(entry, contents[entry.name] or {}, Path(work))
+
+    def _sources_at_hand(self, entry: Entry) -> dict[str, bytes] | None:
+        """Return the content of an entry's source files when all are in the cache already, unaltered."""
+        contents = {}
+        for member in entry.members:
+            file = self.cache_dir / entry.folder / member.name
+            if not file.is_file() or _file_hash(file) != member.sha256:
+                return None
+            contents[member.name] = file.read_bytes()
+        return contents
 
     def _install(self, entry: Entry, contents: dict[str, bytes], work: Path) -> None:
         """Put an entry in place: first complete in the work folder (same file system), then by renaming."""
-        fresh = work / 'fresh'
         record: dict[str, Any] = {
             'name': entry.name, 'source': f'{entry.package} ({entry.package.manager})', 'licence': entry.licence,
             'source_sha256': _source_hashes(entry), 'converter_version': _converter(entry)}
+        files = {f'{entry.folder}/{name}': content for name, content in contents.items()}
         if entry.outputs:
             started = time.monotonic()
-            content, difference = _convert(entry, contents[entry.members[0].name])
-            _write(fresh, content)
-            record.update(sha256={'': hashlib.sha256(content).hexdigest()}, largest_difference=difference)
-            check = 'reference interpreter not installed, not compared' if difference is None else (
+            files[entry.target], difference = convert_and_check(entry, contents[entry.members[0].name])
+            record['largest_difference'] = difference
+            check = 'not compared, as no reference interpreter is installed' if difference is None else (
                 f'differs from the reference by {difference:.1g} of the output range')
             self._say(f'{entry.name}: converted in {time.monotonic() - started:.1f} s; {check}')
-        else:
-            fresh.mkdir()
-            for name, content in contents.items():
-                _write(fresh / name, content)
-            record['sha256'] = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+        record['sha256'] = {relative: hashlib.sha256(content).hexdigest() for relative, content in files.items()}
 
-        target = self.cache_dir / entry.target
-        target.parent.mkdir(exist_ok=True)
-        record_file = self._record_file(entry)
-        record_file.unlink(missing_ok=True)
-        if target.is_dir():
-            os.replace(target, work / 'old')
-            shutil.rmtree(work / 'old')
-        os.replace(fresh, target)
+        fresh = {relative: work / str(number) for number, relative in enumerate(files)}
+        for relative, content in files.items():
+            _write(fresh[relative], content)
+        (self.cache_dir / entry.folder).mkdir(exist_ok=True)
+        self._record_file(entry).unlink(missing_ok=True)
+        for relative, file in fresh.items():
+            os.replace(file, self.cache_dir / relative)
         _write(work / 'record', json.dumps(record, indent=1).encode())
-        os.replace(work / 'record', record_file)
-        self._say(f'{entry.name}: ready at {target}')
+        os.replace(work / 'record', self._record_file(entry))
+        self._say(f'{entry.name}: ready at {self.cache_dir / entry.target}')
 
     @contextlib.contextmanager
     def _lock(self) -> Iterator[None]:
@@ -186,11 +193,11 @@ class ModelStore:
         file = self._record_file(entry)
         try:
             record = json.loads(file.read_bytes())
-            if not {'source_sha256', 'converter_version', 'sha256'} <= record.keys():
+            if not (isinstance(record['sha256'], dict) and {'source_sha256', 'converter_version'} <= record.keys()):
                 raise ValueError('keys are missing')
         except FileNotFoundError:
             return None
-        except (ValueError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             raise ModelCorrupt(f"{file} was damaged ({error}): run 'pose3d fetch --force {entry.name}'") from error
         return record
 
@@ -203,7 +210,7 @@ def _converter(entry: Entry) -> str | None:
     return CONVERTER_VERSION if entry.outputs else None
 
 
-def _convert(entry: Entry, content: bytes) -> tuple[bytes, float | None]:
+def convert_and_check(entry: Entry, content: bytes) -> tuple[bytes, float | None]:
     """Return the ONNX file and its largest difference from the reference interpreter (None where not installed)."""
     try:
         from pose3d_ros.runtime.parity import largest_difference

@@ -89,7 +89,9 @@ def read_graph(content: bytes) -> Graph:
         tensors = tuple(_tensor(model, subgraph, index) for index in range(subgraph.TensorsLength()))
         nodes = tuple(_node(model, subgraph, index) for index in range(subgraph.OperatorsLength()))
         return Graph(tensors, nodes, _integers(subgraph.InputsAsNumpy()), _integers(subgraph.OutputsAsNumpy()))
-    except (struct.error, IndexError, TypeError, AttributeError, UnicodeDecodeError) as error:
+    except ConversionError:
+        raise
+    except (struct.error, ValueError, IndexError, TypeError, AttributeError) as error:
         raise ConversionError(f'damaged TensorFlow Lite file: {error}') from error
 
 

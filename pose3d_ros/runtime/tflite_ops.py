@@ -50,6 +50,9 @@ def depthwise_conv_2d(builder: GraphBuilder, node: Node) -> str:
 
 def max_pool_2d(builder: GraphBuilder, node: Node) -> str:
     """Maximum over a window."""
+    # ONNX Runtime moves a border of zeros into the pooling operator (its "pad fusion"), where it means minus infinity.
+    if builder.source_op(node.inputs[0]) == 'PAD':
+        raise ConversionError(f'{node}: the maximum over a padded tensor, which ONNX Runtime would get wrong')
     window = (node.options['FilterHeight'], node.options['FilterWidth'])
     return _activated(builder, node, 'MaxPool', [builder.input(node, 0)], kernel_shape=window,
                       strides=(node.options['StrideH'], node.options['StrideW']),
@@ -130,12 +133,12 @@ def resize_bilinear(builder: GraphBuilder, node: Node) -> str:
 
 
 def _scale(size: int, new_size: int) -> np.float32:
-    """Return the float32 nearest to new_size / size for which a runtime, which rounds size * scale down, gets new_size.
+    """Return the float32 next to new_size / size for which a runtime, which rounds size * scale down, gets new_size.
 
     (Sizes instead of scales would fix the batch as well.)
     """
     scale = np.float32(new_size / size)
-    while np.floor(np.float32(size) * scale) < new_size:
+    while np.floor(size * float(scale)) < new_size:
         scale = np.nextafter(scale, np.float32(np.inf))
     return scale
 

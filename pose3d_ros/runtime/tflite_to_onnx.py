@@ -84,6 +84,7 @@ class GraphBuilder:
         self.graph = graph
         self.values: dict[int, str] = {}
         self.result_names: dict[int, str] = {}
+        self._source_ops = {output: node.op for node in graph.nodes for output in node.outputs}
         self._constants = {tensor.index: tensor.data for tensor in graph.tensors if tensor.data is not None}
         self._nodes: list[onnx.NodeProto] = []
         self._initializers: dict[str, onnx.TensorProto] = {}
@@ -106,6 +107,10 @@ class GraphBuilder:
         if value is None:
             raise ConversionError(f'{node}: input {position} has to be a constant')
         return value
+
+    def source_op(self, tensor: int) -> str | None:
+        """Return the operator of the source that computes a tensor, None for an input or a constant."""
+        return self._source_ops.get(tensor)
 
     def is_constant(self, tensor: int) -> bool:
         """Tell whether a tensor is known beforehand."""
