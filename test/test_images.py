@@ -183,14 +183,11 @@ def compressed(image: np.ndarray, kind: str, name: str | None = None, flags: tup
     return SimpleNamespace(format=kind if name is None else name, data=array.array('B', data))
 
 
-JPEG = (cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444)
-
-
 @pytest.mark.parametrize('name', ['jpeg', 'jpg', 'rgb8; jpeg compressed bgr8', 'bayer_rggb8; jpeg compressed bgr8', ''])
 @pytest.mark.parametrize('flags', [(), (cv2.IMWRITE_JPEG_PROGRESSIVE, 1), (cv2.IMWRITE_JPEG_RST_INTERVAL, 2)])
 def test_jpeg(name, flags):
-    image = decode_compressed(compressed(scene(), 'jpg', name, (*JPEG, *flags)))
-    assert image.shape == (H, W, 3) and np.abs(image.astype(int) - scene()).max() <= 6
+    image = decode_compressed(compressed(scene(), 'jpg', name, flags))
+    assert image.shape == (H, W, 3) and np.abs(image.astype(int) - scene()).max() <= 8
 
 
 @pytest.mark.parametrize('name', ['png', 'rgb8; png compressed bgr8', 'bgr8; png compressed '])
@@ -214,7 +211,7 @@ def test_a_mosaic_in_a_png_becomes_colour(pattern):
 
 
 def test_exif_does_not_turn_the_image_away_from_its_camera_info():
-    msg = compressed(scene(), 'jpg', flags=JPEG)
+    msg = compressed(scene(), 'jpg')
     orientation = b'Exif\0\0' + b'II*\0\x08\0\0\0' + struct.pack('<HHHIHHI', 1, 0x0112, 3, 1, 6, 0, 0)  # a quarter turn
     data = msg.data.tobytes()
     segment = b'\xff\xe1' + struct.pack('>H', len(orientation) + 2) + orientation
