@@ -1,0 +1,83 @@
+"""AbsPoseLifter (Chang, Moon, Lee; arXiv 1910.12029): one 2D pose to an absolute 3D pose.
+
+As published, but for three things that a robot's camera makes possible or necessary:
+- The input are rays (undistorted, x/z and y/z), that is the paper's pixels minus principal point (equation 1), divided
+  by the focal length. With calibrated cameras the focal-length ambiguity of section 3.1 is gone: the canonical root
+  depth of equation 6 is taken with alpha = 1 and equals the root depth in metres.
+- Joints may be missing. Mean and scale (equations 3 and 4) are those of the joints that are seen, missing ones are 0
+  after normalisation, and the confidences (0: missing) are part of the input.
+- The network gives the logarithm of depth times scale, so that depth is inverse to the size in the image by
+  construction (figure 6), and an error in it is a relative depth error, alike near and far.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+SMALLEST_SCALE = 1e-3  # rays: a person of this size would be some 500 m away
+
+
+class Normalise(nn.Module):
+    """Section 3.1: rays (N, J, 2) and confidence (N, J) to features (N, 3J + 3) and scale (N, 1)."""
+
+    def forward(self, rays: Tensor, confidence: Tensor) -> tuple[Tensor, Tensor]:
+        seen = (confidence > 0).to(rays.dtype)[..., None]
+        rays = torch.where(seen > 0, rays, torch.zeros_like(rays))  # a NaN of a missing joint ends here
+        confidence = torch.where(confidence > 0, confidence, torch.zeros_like(confidence))
+        count = seen.sum(dim=1).clamp(min=1)
+        mean = rays.sum(dim=1) / count                                                # equation 3
+        centred = (rays - mean[:, None]) * seen
+        variance = (centred * centred).sum(dim=(1, 2))[:, None] / count               # equation 4
+        scale = variance.clamp(min=SMALLEST_SCALE ** 2).sqrt()
+        normalised = (centred / scale[:, None]).flatten(1)                            # equation 2
+        return torch.cat([normalised, mean, scale.log(), confidence], dim=1), scale
+
+
+class ResidualBlock(nn.Module):
+    """Twice batch norm, dropout, ReLU, linear, added to the input (section 3.2)."""
+
+    def __init__(self, width: int, dropout: float) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for _ in range(2):
+            layers += [nn.BatchNorm1d(width), nn.Dropout(dropout), nn.ReLU(), nn.Linear(width, width)]
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.layers(x)
+
+
+class AbsPoseLifter(nn.Module):
+    """rays (N, J, 2), confidence (N, J) to the pose relative to the root (N, K, 3) m and the root depth (N, 1) m.
+
+    Axes of the camera's optical frame: x right, y down, z forward. The root is the first of the K joints, 0 by
+    construction. Paper: width 4096, two blocks, dropout 0.5, for fixed training pairs; here pairs are drawn anew for
+    ever, which asks for less of both.
+    """
+
+    def __init__(self, joints_in: int, joints_out: int, width: int = 768, blocks: int = 2,
+                 dropout: float = 0.0) -> None:
+        super().__init__()
+        self.joints_out = joints_out
+        self.mixed = False  # bfloat16 inside the residual blocks, where nearly all the time goes; the ends stay exact
+        self.normalise = Normalise()
+        self.first = nn.Linear(3 * joints_in + 3, width)
+        self.blocks = nn.Sequential(*(ResidualBlock(width, dropout) for _ in range(blocks)))
+        output = nn.Linear(width, 3 * joints_out - 2)
+        nn.init.normal_(output.weight, std=0.01)
+        nn.init.zeros_(output.bias)
+        self.last = nn.Sequential(nn.BatchNorm1d(width), nn.ReLU(), output)
+
+    def forward(self, rays: Tensor, confidence: Tensor) -> tuple[Tensor, Tensor]:
+        features, scale = self.normalise(rays, confidence)
+        x = self.first(features)
+        if self.mixed:
+            with torch.autocast(x.device.type, torch.bfloat16):
+                x = self.blocks(x)
+        else:
+            x = self.blocks(x)
+        output = self.last(x)
+        relative = torch.cat([torch.zeros_like(output[:, :3]), output[:, 1:]], dim=1).unflatten(1, (self.joints_out, 3))
+        # A root depth further than a factor of e^4 from the image scale is no person; the bound keeps exp finite.
+        return relative, output[:, :1].clamp(-4, 4).exp() / scale
