@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 
 from pose3d_ros.cli.errors import UserError
 from pose3d_ros.runtime.catalogue import CATALOGUE, DEFAULT, full_name
@@ -45,7 +46,10 @@ def _chosen(args: argparse.Namespace) -> list[str]:
     if args.names and args.all:
         raise UserError('give names or --all, not both')
     if args.all:
-        return [name for name, entry in CATALOGUE.items() if entry.package.manager != 'npm' or have_npm()]
+        names = [name for name, entry in CATALOGUE.items() if entry.package.manager != 'npm' or have_npm()]
+        if left_out := [name for name in CATALOGUE if name not in names]:
+            print(f'left out, as npm is not installed: {", ".join(left_out)}', file=sys.stderr)
+        return names
     try:
         return [full_name(name) for name in args.names] or list(DEFAULT)
     except ValueError as error:

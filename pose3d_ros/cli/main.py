@@ -84,7 +84,7 @@ def _cure_for_missing(module: str) -> str | None:
 
 
 def _fail(message: str, status: int = 1) -> int:
-    print(f'pose3d: {" ".join(message.split())}', file=sys.stderr)
+    print(f'pose3d: {message.strip()}', file=sys.stderr)
     return status
 
 

@@ -1,0 +1,176 @@
+"""`pose3d demo`: a video through the ROS nodes, as a camera's images would go, recorded into a folder.
+
+video_node, mono_node and the recorder are processes of their own and meet over DDS only, in a ROS domain that no other
+process of this computer uses. The nodes and their parameter file are those of `ros2 launch pose3d_ros mono.launch.py`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import queue
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from pose3d_ros.cli.errors import UserError
+from pose3d_ros.cli.nodes import Processes, interrupted_by_termination, private_domain, require_ros
+from pose3d_ros.cli.places import config_file
+from pose3d_ros.cli.run import camera_for
+from pose3d_ros.cli.video import VideoReader
+from pose3d_ros.runtime.store import ModelStore
+
+_START_S = 90.0  # for the nodes to come up: a GPU engine may have to be loaded
+_STALL_S = 60.0  # without a frame: something is wrong
+_CALIBRATION, _CAMERA = 'samples/single_person.yaml', 'cam01'
+
+
+@dataclass(frozen=True)
+class Source:
+    """What to play: a video file, and where its camera's calibration stands."""
+
+    video: Path
+    calibration: Path
+    camera: str
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add `demo`."""
+    parser = subparsers.add_parser(
+        'demo', help='the ROS nodes on a video (the sample, or yours), recorded into a folder',
+        description='Play a video through video_node and mono_node over DDS and leave annotated.mp4, picture.png, '
+                    'people.csv and summary.json.')
+    parser.add_argument('--video', type=Path, metavar='FILE', help='default: camera 1 of the sample footage')
+    parser.add_argument('--calibration', type=Path, metavar='FILE', help='of the camera that took the video')
+    parser.add_argument('--camera', default='', metavar='NAME', help='which camera of the calibration file')
+    parser.add_argument('--out', type=Path, default=Path('out/demo'), metavar='DIR', help='default: out/demo')
+    parser.add_argument('--model', default='full', choices=('full', 'heavy', 'lite'), help='2D model (default: full)')
+    parser.add_argument('--params', type=Path, metavar='FILE', help='of the nodes (default: config/mono.yaml)')
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the nodes on the video and wait for the recording."""
+    source = chosen_source(args.video, args.calibration, args.camera)
+    video = VideoReader(source.video)
+    next(video.frames(camera_for(source.calibration, source.camera, source.video)), None)  # sizes agree, or say so now
+    for model in ('pose_detection', f'pose_landmark_{args.model}'):
+        ModelStore().path(model)
+    require_ros()
+    with interrupted_by_termination(), private_domain() as environment:
+        print(f'{source.video.name}: {video.width}x{video.height}, {video.count} frames; ROS_DOMAIN_ID='
+              f'{environment["ROS_DOMAIN_ID"]} while it runs', flush=True)
+        with Processes(environment) as processes:
+            _play(processes, args, source, video)
+    show(args.out)
+    return 0
+
+
+def chosen_source(video: Path | None, calibration: Path | None, camera: str) -> Source:
+    """Return the user's video, or camera 1 of the sample. Raises UserError when a video comes without calibration."""
+    if video is None:
+        name = camera or _CAMERA
+        return Source(Path(ModelStore().path('sample')) / f'{name}.mp4', calibration or config_file(_CALIBRATION), name)
+    if calibration is None:
+        raise UserError('--video needs --calibration FILE: without the camera there are no metres. A camera_info YAML of '
+                        'ROS will do')
+    return Source(video, calibration, camera)
+
+
+def node_command(node: str, params: Path, **parameters: Any) -> list[str]:
+    """Return the command that runs a node of this package with a parameter file and single parameters on top."""
+    command = [sys.executable, '-m', f'pose3d_ros.ros.{node}', '--ros-args', '--params-file', str(params)]
+    for name, value in parameters.items():
+        command += ['-p', f'{name}:={json.dumps(value)}']  # JSON, so that a folder called 007 stays a string
+    return command
+
+
+def _play(processes: Processes, args: argparse.Namespace, source: Source, video: VideoReader) -> None:
+    """Start the three processes in order, show progress, and return when the recording is complete."""
+    params = args.params or config_file('mono.yaml')
+    about = {'video': str(source.video), 'model': args.model}
+    recorder = processes.start('recorder', [
+        sys.executable, '-m', 'pose3d_ros.cli.recorder', '--out', str(args.out), '--fps', str(video.fps),
+        '--frames', str(video.count), '--about', json.dumps(about)], talks=True)
+    processes.start('mono_node', node_command('mono_node', params, detector_model=args.model, **{
+        'qos_overrides./image_annotated.publisher.depth': 20}))  # the recorder wants every image, late or not
+    news = _Listener(recorder)
+    _wait_until_ready(processes, news)
+    processes.start('video_node', node_command(
+        'video_node', params, video=str(source.video), calibration=str(source.calibration), camera_name=source.camera,
+        pace='consumed'))
+    with tqdm(total=video.count or None, unit='frame', desc='demo', file=sys.stderr) as progress:
+        heard, told = time.monotonic(), False
+        while not processes.ended('recorder'):
+            frames = news.latest('frames', wait_s=0.1)
+            if frames is not None:
+                progress.update(frames - progress.n)
+                heard = time.monotonic()
+            _must_run(processes, 'mono_node')
+            if not told and processes.ended('video_node'):
+                told = True
+                assert recorder.stdin is not None
+                recorder.stdin.close()  # no more images will come
+            if time.monotonic() - heard > _STALL_S:
+                raise UserError(f'no people for {_STALL_S:.0f} s. Last words of mono_node:\n'
+                                f'{processes.last_words("mono_node")}\nof video_node:\n'
+                                f'{processes.last_words("video_node")}')
+        frames = news.latest('frames')
+        progress.update((frames or progress.n) - progress.n)
+
+
+def _wait_until_ready(processes: Processes, news: _Listener) -> None:
+    deadline = time.monotonic() + _START_S
+    while news.latest('ready', wait_s=0.1) is None:
+        _must_run(processes, 'recorder', 'mono_node')
+        if time.monotonic() > deadline:
+            raise UserError(f'mono_node did not come up within {_START_S:.0f} s. Its last words:\n'
+                            f'{processes.last_words("mono_node")}')
+
+
+def _must_run(processes: Processes, *names: str) -> None:
+    for name in names:
+        if processes.ended(name):
+            raise UserError(f'{name} ended before its time. Its last words:\n{processes.last_words(name)}')
+
+
+class _Listener:
+    """Reads what a process says (lines of JSON) without ever keeping anybody waiting."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._said: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        threading.Thread(target=self._listen, args=(process,), daemon=True).start()
+
+    def latest(self, key: str, wait_s: float = 0.0) -> Any:
+        """Return the newest value said for a key; None when nothing was said about it within wait_s."""
+        value = None
+        try:
+            said = self._said.get(timeout=wait_s) if wait_s else self._said.get_nowait()
+            while True:
+                value = said.get(key, value)
+                said = self._said.get_nowait()
+        except queue.Empty:
+            return value
+
+    def _listen(self, process: subprocess.Popen[str]) -> None:
+        assert process.stdout is not None
+        for line in process.stdout:
+            self._said.put(json.loads(line))
+
+
+def show(out: Path) -> None:
+    """Print what a recording says about itself."""
+    summary = json.loads((out / 'summary.json').read_text())
+    latency = summary['latency_ms']
+    print(f'{summary["frames_with_people"]} of {summary["frames"]} frames with people, {summary["fps"]} frames/s, '
+          f'stamp to people p50 {latency["p50"]} ms, p95 {latency["p95"]} ms, on {summary["provider"]}')
+    for name, purpose in (('picture.png', 'the camera image, from the side and from above'),
+                          ('annotated.mp4', 'the video with skeletons'), ('people.csv', 'every joint in metres'),
+                          ('summary.json', 'figures')):
+        if (out / name).exists():
+            print(f'  {out / name}  {purpose}')
