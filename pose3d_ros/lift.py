@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from pose3d_ros.camera import Camera
 from pose3d_ros.records import JointState, Person2D, Person3D
-from pose3d_ros.skeleton import HUMAN17, Skeleton
+from pose3d_ros.skeleton import HUMAN17, Skeleton, select
 from pose3d_ros.stature import stature
 
 if TYPE_CHECKING:
@@ -77,6 +77,17 @@ class Uncertainty:
         return json.dumps({part.name: np.round(getattr(self, part.name), 5).tolist() for part in fields(self)})
 
 
+@lru_cache(maxsize=8)
+def _sources(skeleton: Skeleton, inputs: tuple[str, ...]) -> NDArray[np.float64]:
+    """Return a matrix (J, S), 1 where a joint of the skeleton serves an input joint."""
+    matrix = np.zeros((len(inputs), len(skeleton)))
+    for position, joint in enumerate(inputs):
+        for name in MIDPOINTS.get(joint, (joint,)):
+            if name in skeleton.joints:
+                matrix[position, skeleton.index(name)] = 1
+    return matrix
+
+
 def input_rays(skeleton: Skeleton, rays: NDArray, confidence: NDArray,
                inputs: tuple[str, ...]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return the network's inputs, rays (N, J, 2) and confidence (N, J), from people's joints in any skeleton.
@@ -84,21 +95,12 @@ def input_rays(skeleton: Skeleton, rays: NDArray, confidence: NDArray,
     rays (N, S, 2), NaN where missing; confidence (N, S). A joint that the skeleton lacks, or that is NaN, comes back
     with ray and confidence 0.
     """
-    rays, confidence = np.asarray(rays), np.asarray(confidence)
-    chosen = np.full((len(rays), len(inputs), 2), np.nan)
-    sure = np.zeros((len(rays), len(inputs)))
-    for position, joint in enumerate(inputs):
-        sources = [name for name in MIDPOINTS.get(joint, (joint,)) if name in skeleton.joints]
-        if not sources:
-            continue
-        index = skeleton.indices(sources)
-        seen = np.isfinite(rays[:, index]).all(axis=-1)
-        count = np.where(seen.any(axis=1), seen.sum(axis=1), np.nan)
-        chosen[:, position] = np.where(seen[..., None], rays[:, index], 0).sum(axis=1) / count[:, None]
-        sure[:, position] = np.where(seen, confidence[:, index], 0).sum(axis=1) / count
-    seen = np.isfinite(chosen).all(axis=-1)
-    sure = np.where(seen, np.clip(np.nan_to_num(sure), LEAST_CONFIDENCE, 1), 0)
-    return np.where(seen[..., None], chosen, 0).astype(np.float32), sure.astype(np.float32)
+    seen = np.isfinite(rays).all(axis=-1)
+    sources = _sources(skeleton, inputs) * seen[:, None]                          # (N, J, S)
+    count = np.maximum(sources.sum(axis=-1), 1)
+    chosen = sources @ np.where(seen[..., None], rays, 0) / count[..., None]
+    sure = (sources @ np.clip(np.nan_to_num(confidence), LEAST_CONFIDENCE, 1)[..., None])[..., 0] / count
+    return chosen.astype(np.float32), sure.astype(np.float32)
 
 
 def enough_seen(confidence: NDArray, inputs: tuple[str, ...]) -> NDArray[np.bool_]:
@@ -138,22 +140,27 @@ def root_position(rays: NDArray, confidence: NDArray, relative: NDArray, depth: 
     return np.concatenate([root, np.asarray(depth, dtype=np.float64)[:, None]], axis=1)
 
 
+@lru_cache(maxsize=8)
+def _rests_on(inputs: tuple[str, ...]) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
+    """Return which input joints (17, J) each output joint rests on, and its state (17,) if one of them is seen."""
+    matrix = np.zeros((len(HUMAN17), len(inputs)))
+    for position, joint in enumerate(HUMAN17.joints):
+        for name in INFERRED_FROM.get(joint, (joint,)):
+            if name in inputs:
+                matrix[position, inputs.index(name)] = 1
+    state = [JointState.INFERRED if joint in INFERRED_FROM else JointState.OBSERVED for joint in HUMAN17.joints]
+    return matrix, np.array(state, dtype=np.uint8)
+
+
 def joint_states(confidence: NDArray, inputs: tuple[str, ...]) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
     """Return state and confidence (N, 17) of the output joints, from the confidences (N, J) of the input joints.
 
     OBSERVED: seen itself. INFERRED: a joint that no detector gives, with one of its INFERRED_FROM seen; its confidence
     is their mean. MISSING: the rest, that is joints out of view.
     """
-    state = np.full((len(confidence), len(HUMAN17)), JointState.MISSING, dtype=np.uint8)
-    sure = np.zeros(state.shape)
-    for position, joint in enumerate(HUMAN17.joints):
-        sources = [inputs.index(name) for name in INFERRED_FROM.get(joint, (joint,)) if name in inputs]
-        if not sources:
-            continue
-        known = (confidence[:, sources] > 0).any(axis=1)
-        state[known, position] = JointState.INFERRED if joint in INFERRED_FROM else JointState.OBSERVED
-        sure[:, position] = confidence[:, sources].mean(axis=1)
-    return state, sure
+    sources, state = _rests_on(inputs)
+    sure = confidence @ sources.T / np.maximum(sources.sum(axis=1), 1)
+    return np.where(sure > 0, state, np.uint8(JointState.MISSING)), sure.astype(np.float64)
 
 
 def joint_covariance(position: NDArray, state: NDArray, seen: NDArray, sigma: NDArray,
@@ -202,25 +209,34 @@ class Lifter:
         return cls(open_engine(file, runtime=runtime, threads=threads))
 
     def __call__(self, people: list[Person2D], camera: Camera) -> list[Person3D]:
-        """Return the people in 3D, in the order given, without those of whom too little is in view (counted)."""
-        prepared = [input_rays(person.skeleton, person.rays[None], person.joint_confidence[None], self.inputs)
-                    for person in people]
-        chosen = [i for i, (_, confidence) in enumerate(prepared) if enough_seen(confidence, self.inputs)[0]]
-        self.dropped += len(people) - len(chosen)
-        if not chosen:
+        """Return the people in 3D, in the order given, without those of whom too little is in view (counted).
+
+        The people of one image come from one detector, hence in one skeleton (else ValueError).
+        """
+        if not people:
             return []
-        rays = np.concatenate([prepared[i][0] for i in chosen])
-        confidence = np.concatenate([prepared[i][1] for i in chosen])
+        skeleton = people[0].skeleton
+        if any(person.skeleton is not skeleton for person in people):
+            raise ValueError('the people of one image must have one skeleton')
+        rays, confidence = input_rays(skeleton, np.stack([person.rays for person in people]),
+                                      np.stack([person.joint_confidence for person in people]), self.inputs)
+        enough = enough_seen(confidence, self.inputs)
+        self.dropped += len(people) - int(enough.sum())
+        if not enough.any():
+            return []
+        rays, confidence = rays[enough], confidence[enough]
         output = self.engine.run({'rays': rays, 'confidence': confidence})
-        return self._assemble([people[i] for i in chosen], rays, confidence, output, camera)
+        chosen = [person for person, is_enough in zip(people, enough) if is_enough]
+        return self._assemble(chosen, rays, confidence, output, camera)
 
     def _assemble(self, people: Sequence[Person2D], rays: NDArray, confidence: NDArray, output: dict[str, NDArray],
                   camera: Camera) -> list[Person3D]:
         root = root_position(rays, confidence, output['relative'], output['depth'][:, 0], self.inputs)
         position = root[:, None] + output['relative']
         state, sure = joint_states(confidence, self.inputs)
-        sigma = np.stack([_joint_sigma(person) for person in people]) / camera.fx
-        covariance = joint_covariance(position, state, (confidence > 0).sum(axis=1), sigma, self.uncertainty)
+        sigma = np.stack([person.sigma for person in people]) / camera.fx
+        covariance = joint_covariance(position, state, (confidence > 0).sum(axis=1),
+                                      select(sigma, people[0].skeleton, HUMAN17, axis=-1), self.uncertainty)
         whole = [self.inputs.index(joint) for joint in WHOLE_BODY]
         height = np.where((confidence[:, whole] > 0).all(axis=1), stature(position), np.nan)
 
@@ -230,9 +246,3 @@ class Lifter:
         velocity = np.where(missing[..., None], np.nan, np.zeros_like(position))
         return [Person3D(HUMAN17, position[i], velocity[i], covariance[i], sure[i], state[i], person.confidence,
                          person.id, person.state, float(height[i])) for i, person in enumerate(people)]
-
-
-def _joint_sigma(person: Person2D) -> NDArray[np.float64]:
-    """Return the 2D standard deviation (17,) px of the joints that the detector gives, NaN for the others."""
-    return np.array([person.sigma[person.skeleton.index(joint)] if joint in person.skeleton.joints else np.nan
-                     for joint in HUMAN17.joints])
