@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
+
+from pose3d_ros.skeleton import BLAZEPOSE33
 
 # Raise it when the converter's output changes: what is cached then counts as missing.
 CONVERTER_VERSION = '1'
@@ -76,8 +79,8 @@ def _landmark(size: str, package: Package, member: Member) -> Entry:
         f'pose_landmark_{size}', package, (member,), f'models/pose_landmark_{size}.onnx', _MODEL_LICENCE,
         outputs={'Identity': 'landmarks', 'Identity_1': 'presence', 'Identity_3': 'heatmap', 'Identity_4': 'world'},
         # 33 named landmarks, two that give the next region of interest, four that are not used.
-        metadata={'joint_set': 'blazepose33', 'landmarks': '39', 'input_size': '256x256', 'input_channels': 'RGB',
-                  'input_range': '0..1'})
+        metadata={'skeleton': BLAZEPOSE33.name, 'output_joints': json.dumps(BLAZEPOSE33.joints),
+                  'input_size': '256x256', 'input_channels': 'RGB', 'input_range': '0..1'})
 
 
 _ENTRIES = (

@@ -195,8 +195,11 @@ class ModelStore:
             record = json.loads(file.read_bytes())
             if not (isinstance(record['sha256'], dict) and {'source_sha256', 'converter_version'} <= record.keys()):
                 raise ValueError('keys are missing')
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
+        except PermissionError as error:
+            raise ModelMissing(f'{file} cannot be read by this user: correct its permissions, or set XDG_CACHE_HOME to '
+                               'another folder') from error
         except (ValueError, KeyError, TypeError) as error:
             raise ModelCorrupt(f"{file} was damaged ({error}): run 'pose3d fetch --force {entry.name}'") from error
         return record
