@@ -20,7 +20,7 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
 CONFIG = Path(get_package_share_directory('pose3d_ros')) / 'config'
-VIDEO_FRAME = 'camera_optical_frame'  # as video_node's parameter frame_id says when nobody sets it
+VIDEO_FRAME = 'camera'  # optical frame: video_node's parameter frame_id, when nobody sets it
 BOOL = ('true', 'false', 'True', 'False')
 
 # name: (default, description[, choices])
@@ -36,7 +36,8 @@ ARGUMENTS: dict[str, tuple] = {
     'fixed_frame': ('camera_link', 'frame in which RViz shows the people: one that TF connects with the camera'),
     'video': ('', 'video file, folder of images or webcam number to play as the camera; everything ends with it'),
     'calibration': ('', 'camera calibration of the video (YAML, as camera drivers write it)'),
-    'loop': ('false', 'play the video again and again', BOOL),
+    'camera_name': ('', 'which camera of the calibration file, when it holds several'),
+    'loop': ('', 'play the video again and again', ('', *BOOL)),
 }
 
 
@@ -61,17 +62,19 @@ def start_nodes(context: LaunchContext) -> list:
         'output': 'screen',
         'ros_arguments': ['--log-level', chosen['log_level']],
     }
-    time = decided(chosen, use_sim_time=bool)
     image = ('image', chosen['image'])
+    time = decided(chosen, use_sim_time=bool)
+    transport = decided(chosen, image_transport=str)
     actions = [Node(
         name='mono_node', executable='mono_node', remappings=[image],
-        parameters=[chosen['params_file'], *time, *decided(chosen, image_transport=str, autostart=bool)],
+        parameters=[chosen['params_file'], *time, *transport, *decided(chosen, autostart=bool)],
         **common,
     )]
     if chosen['video']:
+        source = decided(chosen, video=str, calibration=str, camera_name=str, loop=bool)
         actions.append(Node(
             name='video_node', executable='video_node', remappings=[image], on_exit=Shutdown(reason='the video ended'),
-            parameters=[chosen['params_file'], *decided(chosen, video=str, calibration=str, loop=bool)],
+            parameters=[chosen['params_file'], *transport, *source],
             **common,
         ))
     elif chosen['calibration']:

@@ -19,8 +19,9 @@ CHECKED_FOR_LENGTH = [*SOURCES, *sorted((ROOT / 'test').rglob('*.py')), *sorted(
 # From the bottom up. A unit imports only units of lower layers; within a layer only what shares its braces, so that
 # no stage knows another. A new module or folder must be given its place here.
 LAYERS: tuple[tuple[set[str], ...], ...] = (
-    ({'skeleton', 'camera', 'distortion', 'calibration', 'records'},),
+    ({'skeleton', 'camera', 'distortion', 'calibration', 'records', 'pelvis'},),
     ({'runtime'},),
+    ({'draw', 'palette'},),
     ({'detect'}, {'track', 'handedness'}, {'lift', 'stature'}, {'refine'}, {'fuse'}),
     ({'pipeline'},),
     ({'nets'},),
@@ -105,7 +106,8 @@ def test_importing_costs_nothing_it_does_not_need(module: str, unwanted: tuple[s
 @pytest.mark.parametrize('path', CHECKED_FOR_LENGTH, ids=named)
 def test_files_and_functions_stay_short(path: Path) -> None:
     text = path.read_text()
-    assert text.count('\n') <= 300, f'{named(path)} is too long to be one job'
+    limit = 500 if 'test' in path.relative_to(ROOT).parts else 300
+    assert text.count('\n') <= limit, f'{named(path)} is too long to be one job'
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             assert node.end_lineno is not None
