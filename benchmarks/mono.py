@@ -20,8 +20,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tqdm import tqdm
-
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from delay import measure_delay  # noqa: E402
@@ -30,6 +28,7 @@ from peer import VERSION, PeerError, clean_environment, peer_python  # noqa: E40
 from pose3d_ros.cli.errors import UserError  # noqa: E402
 from pose3d_ros.cli.figures import add_json_option, print_table, write_json  # noqa: E402
 from pose3d_ros.cli.places import config_file  # noqa: E402
+from pose3d_ros.cli.progress import progress  # noqa: E402
 from pose3d_ros.runtime.store import ModelMissing, ModelStore  # noqa: E402
 
 HERE = Path(__file__).resolve().parent
@@ -74,7 +73,7 @@ def measure_speed(model: str, cameras: Sequence[str], rounds: int) -> dict[str, 
     }
     seconds: dict[str, list[float]] = {name: [] for name in workers}
     found = {}
-    for number in tqdm(range(rounds + 1), desc='rounds', unit='pair', file=sys.stderr):
+    for number in progress(range(rounds + 1), desc='rounds', unit='pair'):
         order = list(workers) if number % 2 else list(workers)[::-1]
         for name in order:
             answer = workers[name].round()
@@ -120,7 +119,7 @@ def main() -> int:
         if args.skip != 'delay':
             figures |= measure_delay(args.model, args.seconds)
     except (UserError, PeerError, ModelMissing) as error:
-        print(f'mono.py: {error}', file=sys.stderr)
+        print(f'mono.py: {error}')
         return 1
     print_table([['figure', 'value'], *([key, f'{value:.2f}'] for key, value in figures.items())])
     if args.json:

@@ -17,11 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from pose3d_ros.cli.errors import UserError
 from pose3d_ros.cli.nodes import Processes, interrupted_by_termination, private_domain, require_ros
 from pose3d_ros.cli.places import config_file
+from pose3d_ros.cli.progress import progress
 from pose3d_ros.cli.run import camera_for
 from pose3d_ros.cli.video import VideoReader
 from pose3d_ros.runtime.store import ModelStore
@@ -77,8 +76,8 @@ def chosen_source(video: Path | None, calibration: Path | None, camera: str) -> 
         name = camera or _CAMERA
         return Source(Path(ModelStore().path('sample')) / f'{name}.mp4', calibration or config_file(_CALIBRATION), name)
     if calibration is None:
-        raise UserError('--video needs --calibration FILE: without the camera there are no metres. A camera_info YAML of '
-                        'ROS will do')
+        raise UserError('--video needs --calibration FILE: without the camera there are no metres '
+                        '(a camera_info YAML of ROS will do)')
     return Source(video, calibration, camera)
 
 
@@ -104,12 +103,12 @@ def _play(processes: Processes, args: argparse.Namespace, source: Source, video:
     processes.start('video_node', node_command(
         'video_node', params, video=str(source.video), calibration=str(source.calibration), camera_name=source.camera,
         pace='consumed'))
-    with tqdm(total=video.count or None, unit='frame', desc='demo', file=sys.stderr) as progress:
+    with progress(total=video.count or None, unit='frame', desc='demo') as bar:
         heard, told = time.monotonic(), False
         while not processes.ended('recorder'):
             frames = news.latest('frames', wait_s=0.1)
             if frames is not None:
-                progress.update(frames - progress.n)
+                bar.update(frames - bar.n)
                 heard = time.monotonic()
             _must_run(processes, 'mono_node')
             if not told and processes.ended('video_node'):
@@ -121,7 +120,7 @@ def _play(processes: Processes, args: argparse.Namespace, source: Source, video:
                                 f'{processes.last_words("mono_node")}\nof video_node:\n'
                                 f'{processes.last_words("video_node")}')
         frames = news.latest('frames')
-        progress.update((frames or progress.n) - progress.n)
+        bar.update((frames or bar.n) - bar.n)
 
 
 def _wait_until_ready(processes: Processes, news: _Listener) -> None:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from pose3d_ros.calibration import load_calibration
 from pose3d_ros.cli.errors import UserError
 from pose3d_ros.cli.figures import add_json_option, print_table, write_json
 from pose3d_ros.cli.places import config_file
+from pose3d_ros.cli.progress import progress
 from pose3d_ros.cli.sample_reference import Reference, View, build_reference
 from pose3d_ros.cli.sample_scores import Scores, add_up, score
 from pose3d_ros.cli.video import VideoReader
@@ -82,7 +80,7 @@ def run_model(model: str, views: Sequence[View], videos: Sequence[VideoReader], 
     """Run one pipeline over all videos, as a node would: frame by frame, stamped by the video's frame rate."""
     pipeline = Pipeline.open(detector_model=model, runtime=runtime)
     runs = []
-    with tqdm(total=sum(video.count for video in videos), unit='frame', desc=f'{model:5}', file=sys.stderr) as progress:
+    with progress(total=sum(video.count for video in videos), unit='frame', desc=f'{model:5}') as bar:
         for view, video in zip(views, videos):
             pipeline.reset()
             found = Run([], [])
@@ -90,7 +88,7 @@ def run_model(model: str, views: Sequence[View], videos: Sequence[VideoReader], 
                 result = pipeline(frame)
                 found.tracked.append(result.people_2d)
                 found.lifted.append(result.people)
-                progress.update()
+                bar.update()
             runs.append(found)
     return runs
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections import defaultdict
 from pathlib import Path
 
-from tqdm import tqdm
-
 from pose3d_ros.calibration import load_calibration
 from pose3d_ros.camera import Camera
 from pose3d_ros.cli.errors import UserError
+from pose3d_ros.cli.progress import progress
 from pose3d_ros.cli.recording import Recording, percentiles
 from pose3d_ros.cli.video import VideoReader
 from pose3d_ros.draw import draw_people
@@ -61,8 +59,7 @@ def _run_one(pipeline: Pipeline, video: VideoReader, camera: Camera, folder: Pat
     stage_ms: dict[str, list[float]] = defaultdict(list)
     started = time.perf_counter()
     with Recording(folder, video.fps, video.count) as recording:
-        for frame in tqdm(video.frames(camera), total=video.count or None, unit='frame', desc=video.path.stem,
-                          file=sys.stderr):
+        for frame in progress(video.frames(camera), total=video.count or None, unit='frame', desc=video.path.stem):
             result = pipeline(frame)
             recording.add_people(frame.stamp_ns, frame.frame_id, result.people)
             recording.add_image(frame.stamp_ns, draw_people(frame.image, result.people_2d, result.people))

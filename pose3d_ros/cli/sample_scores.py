@@ -58,9 +58,10 @@ class Scores:
 
 def add_up(parts: Sequence[Scores]) -> Scores:
     """Return the scores of several cameras together, every frame counting alike."""
-    counts = ('frames', 'found', 'single', 'id_switches', 'swapped', 'decidable', 'raw_swapped', 'raw_decidable')
-    return Scores(*(sum(getattr(part, name) for part in parts) for name in counts),
-                  np.concatenate([part.predicted for part in parts]), np.concatenate([part.truth for part in parts]))
+    counts = {name: sum(getattr(part, name) for part in parts) for name in (
+        'frames', 'found', 'single', 'id_switches', 'swapped', 'decidable', 'raw_swapped', 'raw_decidable')}
+    return Scores(**counts, predicted=np.concatenate([part.predicted for part in parts]),
+                  truth=np.concatenate([part.truth for part in parts]))
 
 
 def score(pixels: Floats, points: Floats, detected: Sequence[Sequence[Person2D]],
