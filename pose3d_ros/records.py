@@ -55,7 +55,7 @@ class Person2D:
     and normalised (x/z, y/z); sigma (J,) px, one standard deviation of each coordinate; joint_confidence (J,) in 0..1;
     depth (J,) relative depth towards (-) or away from (+) the camera against the mid-hip, in px of the source image, as
     far as the detector gives it; all NaN for a joint that is out of view. box (4,) px: x0, y0, x1, y1.
-    id: 0 until the tracker has given one. swapped: the tracker exchanged left and right here.
+    id: 0 until the tracker has given one. swapped: left and right were exchanged here, of some joints at least.
     """
 
     skeleton: Skeleton
@@ -77,12 +77,13 @@ class Person2D:
             if getattr(self, name).shape != shape:
                 raise ValueError(f'{name} is {getattr(self, name).shape}, expected {shape} for {self.skeleton.name}')
 
-    def mirrored(self) -> Person2D:
-        """Return the same measurements with left and right names exchanged."""
+    def mirrored(self, joints: NDArray[np.bool_] | None = None) -> Person2D:
+        """Return the same measurements with left and right names exchanged, of all joints or of those (J,) given."""
         order = self.skeleton.mirror
+        if joints is not None:
+            order = np.where(joints, order, np.arange(len(order)))
         return replace(self, pixels=self.pixels[order], rays=self.rays[order], sigma=self.sigma[order],
-                       joint_confidence=self.joint_confidence[order], depth=self.depth[order],
-                       swapped=not self.swapped)
+                       joint_confidence=self.joint_confidence[order], depth=self.depth[order], swapped=True)
 
 
 @dataclass(frozen=True)

@@ -36,14 +36,26 @@ _TOLERANCE_GROWTH = 1.5  # per second unseen
 _VELOCITY_MEMORY_S = 1.0
 
 
+# A joint that jumps farther than this share of the person's size, or of which the detector is less sure than this, is
+# not believed for as long as this [s].
+_JUMP = 0.12
+_DOUBTFUL = 0.3
+_DISBELIEF_S = 0.2
+
+
 @dataclass
 class _Track:
-    """One person followed through the image. pixels, velocity: (J, 2) px and px/s, NaN for joints never seen."""
+    """One person followed through the image.
+
+    pixels, velocity: (J, 2) px and px/s, NaN for joints out of view. believed_ns (J,): when a joint was last where it
+    was expected.
+    """
 
     id: int
     person: Person2D
     pixels: NDArray[np.float64]
     velocity: NDArray[np.float64]
+    believed_ns: NDArray[np.int64]
     stamp_ns: int
     handedness: Handedness
     sightings: int = 1
@@ -63,21 +75,27 @@ class _Track:
 
     def update(self, person: Person2D, predicted: NDArray[np.float64], stamp_ns: int, gain: float) -> None:
         """Take over a new sighting (already with the right left and right)."""
-        gap = _seconds(stamp_ns - self.stamp_ns)
-        seen = ~np.isnan(person.pixels[:, 0])
-        fresh = seen & np.isnan(predicted[:, 0])
-        innovation = np.where((seen & ~fresh)[:, None], person.pixels - predicted, 0.0)
-        velocity = np.where(np.isnan(self.velocity), 0.0, self.velocity) + gain * innovation / max(gap, 1e-3)
+        gap = max(_seconds(stamp_ns - self.stamp_ns), 1e-3)
+        seen = np.isfinite(person.pixels[:, 0])
+        innovation = person.pixels - predicted
+        allowed = _JUMP * (1 + _TOLERANCE_GROWTH * gap) * _size(person.box)
+        jumps = np.linalg.norm(innovation, axis=-1) > allowed
+        doubted = (jumps | (person.joint_confidence < _DOUBTFUL)) & np.isfinite(predicted[:, 0])
+        coasts = seen & doubted & (stamp_ns - self.believed_ns < _DISBELIEF_S * 1e9)
+        follows = seen & ~jumps & np.isfinite(predicted[:, 0])
+        known = np.nan_to_num(self.velocity)
+        velocity = np.where(follows[:, None], known + gain * np.nan_to_num(innovation) / gap, 0.0)
         # A joint that has left the view keeps no stale position: it would drag matching and swap detection with it.
-        self.pixels = np.where(seen[:, None], person.pixels, np.nan)
-        self.velocity = np.where(seen[:, None], np.where(fresh[:, None], 0.0, velocity), np.nan)
+        self.pixels = np.where(coasts[:, None], predicted, person.pixels)
+        self.velocity = np.where(seen[:, None], np.where(coasts[:, None], known, velocity), np.nan)
+        self.believed_ns = np.where(seen & ~coasts, stamp_ns, self.believed_ns)
         self.person, self.stamp_ns, self.sightings = person, stamp_ns, self.sightings + 1
 
 
 class Tracker:
     """Gives people their ids. State: the tracks; `reset()` forgets them, ids go on counting.
 
-    Counters: ids_made; swaps_corrected (people shown with left and right exchanged back).
+    Counters: ids_made; swaps_corrected (sightings whose left and right were exchanged back, wholly or in part).
     """
 
     def __init__(self, settings: TrackSettings | None = None) -> None:
@@ -122,30 +140,24 @@ class Tracker:
         settings = self.settings
         if match is None:
             self.ids_made += 1
-            handedness = Handedness(settings.handedness)
-            if settings.swap_guard and handedness.starts_swapped(person):
-                person = self._corrected(person)
-            track = _Track(self.ids_made, person, person.pixels.copy(), np.full_like(person.pixels, np.nan), stamp_ns,
-                           handedness)
+            track = _Track(self.ids_made, person, person.pixels, np.full_like(person.pixels, np.nan),
+                           np.full(len(person.skeleton), stamp_ns), stamp_ns, Handedness(settings.handedness))
             self._tracks.append(track)
         else:
             track = self._tracks[match]
-            gap = _seconds(stamp_ns - track.stamp_ns)
             expected = predicted[match]
             if settings.swap_guard:
-                decision = track.handedness.judge(person, expected, gap)
+                decision = track.handedness.judge(person, expected, _seconds(stamp_ns - track.stamp_ns))
                 if decision.relabel_track:
                     expected = expected[person.skeleton.mirror]
                     track.velocity = track.velocity[person.skeleton.mirror]
-                if decision.swapped:
-                    person = self._corrected(person)
+                    track.believed_ns = track.believed_ns[person.skeleton.mirror]
+                if decision.exchange.any():
+                    self.swaps_corrected += 1
+                    person = person.mirrored(decision.exchange)
             track.update(person, expected, stamp_ns, settings.velocity_gain)
         state = PersonState.TRACKED if track.sightings >= settings.confirm_frames else PersonState.TENTATIVE
         return replace(person, id=track.id, state=state)
-
-    def _corrected(self, person: Person2D) -> Person2D:
-        self.swaps_corrected += 1
-        return person.mirrored()
 
 
 def _seconds(duration_ns: int) -> float:

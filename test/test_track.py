@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from synthetic import body, placed, seen
@@ -108,6 +110,37 @@ def test_single_exchanged_frames_and_stretches_are_corrected(heading):
         wrong += wrong_labels(person, truth)
     assert wrong == 0
     assert track.swaps_corrected == len(exchanged)
+
+
+@pytest.mark.parametrize('legs', [True, False])
+def test_exchanged_arms_or_legs_alone_are_corrected(legs):
+    rng = np.random.default_rng(11)
+    track = Tracker()
+    lower = ('hip', 'knee', 'ankle', 'heel', 'foot_index')
+    joints = np.array([joint.endswith(lower) == legs for joint in BLAZEPOSE33.joints])
+    for frame in range(60):
+        truth = walker(frame, 0.0, 0.0, 3.5, 2.8, rng)
+        (person,) = track([truth.mirrored(joints) if 20 <= frame < 35 else truth], stamp(frame))
+        np.testing.assert_array_equal(person.pixels[joints], truth.pixels[joints])
+        assert person.swapped == (20 <= frame < 35)
+    assert track.swaps_corrected == 15
+
+
+def test_a_single_wild_detection_does_not_turn_the_track_round():
+    """Detectors pass through frames in which a limb lies half-way to the other side before they exchange the sides."""
+    rng = np.random.default_rng(12)
+    track = Tracker()
+    for frame in range(80):
+        truth = walker(frame, 0.0, 0.0, 3.5, 2.8, rng)
+        given = truth
+        if frame in (30, 31, 50):
+            mixed = truth.pixels * 0.45 + truth.pixels[BLAZEPOSE33.mirror] * 0.55
+            given = replace(truth, pixels=mixed, joint_confidence=truth.joint_confidence * 0.3)
+        elif 32 <= frame < 50:
+            given = truth.mirrored()
+        (person,) = track([given], stamp(frame))
+        if given is truth or 32 <= frame < 50:
+            assert not wrong_labels(person, truth), frame
 
 
 def test_a_wrong_start_is_put_right_by_what_follows():
