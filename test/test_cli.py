@@ -6,17 +6,17 @@ import csv
 import json
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from pose3d_ros.camera import Camera
 from pose3d_ros.cli.errors import UserError
 from pose3d_ros.cli.figures import print_table, write_json
 from pose3d_ros.cli.main import COMMANDS, main
-from pose3d_ros.cli.picture import Moment, draw_picture
+from pose3d_ros.cli.picture import Moment, draw_picture, level
 from pose3d_ros.cli.places import config_file
 from pose3d_ros.cli.recording import COLUMNS, FILES, Recording, percentiles
 from pose3d_ros.cli.run import camera_for
@@ -111,15 +111,14 @@ def test_wrong_files_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 def test_a_video_of_another_size_than_the_calibration_is_refused(tmp_path: Path) -> None:
     video = VideoReader(write_video(tmp_path / 'cam01.mp4'))
-    camera = camera_for(config_file('samples/single_person.yaml'), '', video.path)
+    camera = camera_for(config_file('samples/single_person.yaml'), '', video.path).camera
     with pytest.raises(UserError, match='64x48.*1080x1920'):
         next(video.frames(camera))
 
 
 def test_frames_carry_the_time_of_the_video(tmp_path: Path) -> None:
     video = VideoReader(write_video(tmp_path / 'v.mp4', frames=4))
-    camera = replace(camera_for(config_file('samples/single_person.yaml'), 'cam01', video.path), width=64, height=48,
-                     cx=32.0, cy=24.0)
+    camera = Camera(64, 48, 50.0, 50.0, 31.5, 23.5)
     assert [round(frame.stamp_ns * 30 / SECOND) for frame in video.frames(camera)] == [0, 1, 2, 3]
     assert video.count == 4
 
@@ -169,6 +168,18 @@ def test_the_picture_shows_people_where_they_are_and_does_without_them() -> None
     assert empty.ndim == near.ndim == 3
     assert near.shape == far.shape
     assert (near != far).any()
+
+
+def test_levelling_stands_people_upright() -> None:
+    tilt = np.radians(30)
+    camera_T_world = np.eye(4)  # looks along the world's y, tilted down by 30 degrees
+    camera_T_world[:3, :3] = [[1, 0, 0], [0, -np.sin(tilt), -np.cos(tilt)], [0, np.cos(tilt), -np.sin(tilt)]]
+    levelled = level(camera_T_world) @ camera_T_world[:3, :3]  # from the world to the level camera
+    np.testing.assert_allclose(levelled, [[1, 0, 0], [0, 0, -1], [0, 1, 0]], atol=1e-12)
+    straight_down = np.eye(4)
+    straight_down[:3, :3] = np.diag([1, -1, -1])
+    with pytest.raises(ValueError, match='straight'):
+        level(straight_down)
 
 
 def test_percentiles_are_those_of_the_values() -> None:

@@ -17,11 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pose3d_ros.cli.errors import UserError
 from pose3d_ros.cli.nodes import Processes, interrupted_by_termination, private_domain, require_ros
 from pose3d_ros.cli.places import config_file
 from pose3d_ros.cli.progress import progress
-from pose3d_ros.cli.run import camera_for
+from pose3d_ros.cli.run import camera_for, level_of
 from pose3d_ros.cli.video import VideoReader
 from pose3d_ros.runtime.store import ModelStore
 
@@ -57,7 +60,8 @@ def run(args: argparse.Namespace) -> int:
     """Run the nodes on the video and wait for the recording."""
     source = chosen_source(args.video, args.calibration, args.camera)
     video = VideoReader(source.video)
-    next(video.frames(camera_for(source.calibration, source.camera, source.video)), None)  # sizes agree, or say so now
+    camera = camera_for(source.calibration, source.camera, source.video)
+    next(video.frames(camera.camera), None)  # sizes agree, or say so now
     for model in ('pose_detection', f'pose_landmark_{args.model}'):
         ModelStore().path(model)
     require_ros()
@@ -65,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
         print(f'{source.video.name}: {video.width}x{video.height}, {video.count} frames; ROS_DOMAIN_ID='
               f'{environment["ROS_DOMAIN_ID"]} while it runs', flush=True)
         with Processes(environment) as processes:
-            _play(processes, args, source, video)
+            _play(processes, args, source, video, level_of(camera))
     show(args.out)
     return 0
 
@@ -89,13 +93,15 @@ def node_command(node: str, params: Path, **parameters: Any) -> list[str]:
     return command
 
 
-def _play(processes: Processes, args: argparse.Namespace, source: Source, video: VideoReader) -> None:
+def _play(processes: Processes, args: argparse.Namespace, source: Source, video: VideoReader,
+          levelled: NDArray[np.float64] | None) -> None:
     """Start the three processes in order, show progress, and return when the recording is complete."""
     params = args.params or config_file('mono.yaml')
     about = {'video': str(source.video), 'model': args.model}
     recorder = processes.start('recorder', [
         sys.executable, '-m', 'pose3d_ros.cli.recorder', '--out', str(args.out), '--fps', str(video.fps),
-        '--frames', str(video.count), '--about', json.dumps(about)], talks=True)
+        '--frames', str(video.count), '--about', json.dumps(about),
+        '--levelled', json.dumps(None if levelled is None else levelled.tolist())], talks=True)
     processes.start('mono_node', node_command('mono_node', params, detector_model=args.model, **{
         'qos_overrides./image_annotated.publisher.depth': 20}))  # the recorder wants every image, late or not
     news = _Listener(recorder)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -14,8 +14,9 @@ from pose3d_ros.records import Person3D
 
 Image = NDArray[np.uint8]
 
-_COLUMN, _GAP = 480, 14  # px, width of a column and the space between parts
-_TALLEST = 660           # px, of a camera image
+_COLUMN, _GAP = 600, 14    # px, width of a column and the space between parts
+_TALLEST = 800             # px, of a camera image
+_SIDE, _ABOVE = 400, 520   # px, heights of the plots
 _PAPER = (255, 255, 255)
 
 
@@ -28,19 +29,36 @@ class Moment:
     people: list[Person3D]
 
 
-def draw_picture(moments: Sequence[Moment]) -> Image:
+def level(camera_T_world: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the rotation (3, 3) from a camera's optical frame to that of a camera at the same place that looks level.
+
+    camera_T_world (4, 4), the world's z upwards. Raises ValueError for a camera that looks straight up or down.
+    """
+    down = -camera_T_world[:3, 2]
+    ahead = np.array([0.0, 0.0, 1.0]) - down[2] * down
+    if np.linalg.norm(ahead) < 1e-3:
+        raise ValueError('a camera that looks straight up or down has no level direction of view')
+    ahead /= np.linalg.norm(ahead)
+    return np.stack([np.cross(down, ahead), down, ahead])
+
+
+def draw_picture(moments: Sequence[Moment], levelled: NDArray[np.float64] | None = None) -> Image:
     """Return the picture (H, W, 3) BGR: a column per moment: image, side view, plan; all to one scale.
 
-    Raises ValueError without moments.
+    levelled: rotation (3, 3) to apply before drawing, so that people stand upright though the camera looks down. Raises
+    ValueError without moments.
     """
     if not moments:
         raise ValueError('no moments to draw')
+    if levelled is not None:
+        moments = [replace(moment, people=[replace(person, position=person.position @ levelled.T)
+                                           for person in moment.people]) for moment in moments]
     bounds = Bounds.around([person for moment in moments for person in moment.people])
     start = moments[0].stamp_ns
     return _joined([
         _joined([_captioned(moment.image, f'{(moment.stamp_ns - start) * 1e-9:.2f} s'),
-                 draw_view(moment.people, 'side', (_COLUMN, 340), bounds),
-                 draw_view(moment.people, 'above', (_COLUMN, 400), bounds)], axis=0)
+                 draw_view(moment.people, 'side', (_COLUMN, _SIDE), bounds),
+                 draw_view(moment.people, 'above', (_COLUMN, _ABOVE), bounds)], axis=0)
         for moment in moments], axis=1)
 
 

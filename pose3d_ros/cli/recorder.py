@@ -15,6 +15,7 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
@@ -142,10 +143,12 @@ def main() -> int:
     parser.add_argument('--fps', type=float, required=True, help='of the annotated video')
     parser.add_argument('--frames', type=int, required=True, help='expected; 0 when not known')
     parser.add_argument('--about', type=json.loads, default={}, help='JSON object to put into summary.json')
+    parser.add_argument('--levelled', type=json.loads, default=None, help='rotation for the picture, 3 x 3')
     args, ros_args = parser.parse_known_args()
+    levelled = None if args.levelled is None else np.array(args.levelled, dtype=np.float64)
     rclpy.init(args=ros_args)
     try:
-        with Recording(args.out, args.fps, args.frames) as recording:
+        with Recording(args.out, args.fps, args.frames, levelled) as recording:
             node = Recorder(recording)
             record(node, args.frames)
             if not recording.frames:

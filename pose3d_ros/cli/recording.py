@@ -34,12 +34,13 @@ _PICTURED = (0.15, 0.5, 0.85)  # when, as shares of the recording, the picture s
 class Recording:
     """Collects people and annotated images of `frames` expected frames in the folder `out`.
 
-    Raises UserError when the folder cannot be written. Use as a context: leaving it by an error discards what is not
-    finished.
+    levelled: rotation (3, 3) for the picture only, where the camera's tilt is known. Use as a context: leaving it by an
+    error discards what is not finished. Raises UserError when the folder cannot be written.
     """
 
-    def __init__(self, out: Path, fps: float, frames: int) -> None:
+    def __init__(self, out: Path, fps: float, frames: int, levelled: NDArray[np.float64] | None = None) -> None:
         self.out = out
+        self._levelled = levelled
         self.frames = self.frames_with_people = 0
         self._moments: dict[int, Moment] = {}
         self._pictured = {round(share * max(frames - 1, 0)) for share in _PICTURED}
@@ -94,7 +95,7 @@ class Recording:
         self._csv_path.replace(self.out / 'people.csv')
         self._video.close()
         if self._moments:
-            picture = draw_picture([self._moments[stamp] for stamp in sorted(self._moments)])
+            picture = draw_picture([self._moments[stamp] for stamp in sorted(self._moments)], self._levelled)
             partial = self.out / f'.picture.{os.getpid()}.png'
             cv2.imwrite(str(partial), picture)
             partial.replace(self.out / 'picture.png')

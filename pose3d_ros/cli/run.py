@@ -7,9 +7,12 @@ import time
 from collections import defaultdict
 from pathlib import Path
 
-from pose3d_ros.calibration import load_calibration
-from pose3d_ros.camera import Camera
+import numpy as np
+from numpy.typing import NDArray
+
+from pose3d_ros.calibration import CalibratedCamera, load_calibration
 from pose3d_ros.cli.errors import UserError
+from pose3d_ros.cli.picture import level
 from pose3d_ros.cli.progress import progress
 from pose3d_ros.cli.recording import Recording, percentiles
 from pose3d_ros.cli.video import VideoReader
@@ -46,20 +49,26 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def camera_for(calibration: Path, name: str, video: Path) -> Camera:
+def camera_for(calibration: Path, name: str, video: Path) -> CalibratedCamera:
     """Return the camera called name; without a name the only one of the file, or the one named like the video."""
     cameras = load_calibration(calibration)
     chosen = name or (next(iter(cameras)) if len(cameras) == 1 else video.stem)
     if chosen not in cameras:
         raise UserError(f'{calibration}: no camera {chosen!r}; choose one with --camera: {", ".join(cameras)}')
-    return cameras[chosen].camera
+    return cameras[chosen]
 
 
-def _run_one(pipeline: Pipeline, video: VideoReader, camera: Camera, folder: Path) -> None:
+def level_of(camera: CalibratedCamera) -> NDArray[np.float64] | None:
+    """Return the rotation (3, 3) that levels the camera's view, None where its place is not known."""
+    return None if camera.camera_T_world is None else level(camera.camera_T_world)
+
+
+def _run_one(pipeline: Pipeline, video: VideoReader, camera: CalibratedCamera, folder: Path) -> None:
     stage_ms: dict[str, list[float]] = defaultdict(list)
     started = time.perf_counter()
-    with Recording(folder, video.fps, video.count) as recording:
-        for frame in progress(video.frames(camera), total=video.count or None, unit='frame', desc=video.path.stem):
+    with Recording(folder, video.fps, video.count, level_of(camera)) as recording:
+        for frame in progress(video.frames(camera.camera), total=video.count or None, unit='frame',
+                              desc=video.path.stem):
             result = pipeline(frame)
             recording.add_people(frame.stamp_ns, frame.frame_id, result.people)
             recording.add_image(frame.stamp_ns, draw_people(frame.image, result.people_2d, result.people))
