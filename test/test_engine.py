@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -197,6 +200,17 @@ def test_cuda_that_is_not_installed_names_the_cure(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(onnx_engine.onnxruntime, 'get_available_providers', lambda: ['CPUExecutionProvider'])
     with pytest.raises(EngineError, match="install onnxruntime-gpu, or choose runtime 'cpu'"):
         open_engine(save_sum(tmp_path / 'tiny.onnx'), runtime='cuda')
+
+
+def test_the_runtime_reports_nothing_to_anybody(tmp_path: Path) -> None:
+    path = save_sum(tmp_path / 'tiny.onnx')
+    home = tmp_path / 'home'
+    home.mkdir()
+    environment = {name: value for name, value in os.environ.items() if name not in ('CI', 'ORT_DISABLE_TELEMETRY')}
+    code = f'from pose3d_ros.runtime.engine import open_engine; open_engine({str(path)!r}).warm_up()'
+    subprocess.run([sys.executable, '-c', code], cwd=Path(__file__).parents[1], check=True,
+                   env={**environment, 'HOME': str(home), 'XDG_CACHE_HOME': str(home)})
+    assert not list(home.rglob('*'))
 
 
 def test_the_blazepose_files_open_with_their_names(models_dir: Path) -> None:

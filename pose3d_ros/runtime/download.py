@@ -18,6 +18,7 @@ from pose3d_ros.runtime.catalogue import Member, Package
 
 Say = Callable[[str], None]
 _REPORT_EVERY_S = 5.0
+_TELLING = ('connection broken', 'failed, reason', 'No space left')  # in the many lines that pip and npm write
 
 
 class FetchError(RuntimeError):
@@ -101,8 +102,9 @@ def _reason(log: Path) -> str:
     lines = [line.strip() for line in log.read_text(errors='replace').splitlines() if line.strip()]
     if any('No module named pip' in line for line in lines):
         return f"{sys.executable} has no pip (cure: '{sys.executable} -m ensurepip')"
+    telling = [line for line in lines if any(words in line for words in _TELLING)]
     errors = [line for line in lines if 'err' in line.lower()[:12]]
-    return (errors or lines or ['no reason given'])[-1]
+    return (telling or errors or lines or ['no reason given'])[0][:300]
 
 
 def take(archive: Path, member: Member) -> bytes:
