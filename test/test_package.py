@@ -179,7 +179,7 @@ def test_built_messages_are_those_of_the_sources() -> None:
 
 
 def test_a_wheel_brings_weights_configuration_and_the_command(tmp_path: Path) -> None:
-    pytest.importorskip('setuptools', minversion='64')
+    pytest.importorskip('setuptools', minversion='70.1')
     source = tmp_path / 'source'
     source.mkdir()
     for name in ('pose3d_ros', 'config'):
