@@ -11,6 +11,7 @@ from pose3d_ros.detect import Detector, DetectSettings
 from pose3d_ros.lift import Lifter
 from pose3d_ros.records import Frame, Person2D, Person3D
 from pose3d_ros.refine import Refiner, RefineSettings
+from pose3d_ros.runtime.engine import Engine
 from pose3d_ros.track import Tracker, TrackSettings
 
 T = TypeVar('T')
@@ -61,6 +62,16 @@ class Pipeline:
         lifted = timed('lift', lambda: self.lift(tracked, frame.camera))
         refined = timed('refine', lambda: self.refine(lifted, frame.stamp_ns))
         return Result(tracked, refined, stage_ms)
+
+    @property
+    def engines(self) -> dict[str, Engine]:
+        """The networks by what they do, to ask what computes them, and to close them."""
+        return {**self.detect.engines, 'lift': self.lift.engine}
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """Counts since the start, by name."""
+        return {'ids_made': self.track.ids_made, 'swaps_corrected': self.track.swaps_corrected}
 
     def reset(self) -> None:
         """Forget everything about the past, as after a jump in time."""

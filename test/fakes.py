@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from dataclasses import dataclass, field
 
 import numpy as np
 import synthetic
 
+from pose3d_ros.camera import Camera
 from pose3d_ros.pipeline import Result
 from pose3d_ros.records import Frame, JointState, Person2D, Person3D, PersonState
 from pose3d_ros.skeleton import BLAZEPOSE33, HUMAN17
@@ -39,9 +39,9 @@ def standing(x: float = 0.0, z: float = 3.0, heading: float = 0.0, id: int = 1,
     return Person3D(HUMAN17, position, velocity, covariance, confidence, joint_state, 0.95, id, state, 1.75)
 
 
-def seen(x: float = 0.0, z: float = 3.0, id: int = 1) -> Person2D:
-    """Return what the camera of synthetic.CAMERA sees of that person."""
-    person = synthetic.seen(synthetic.placed(synthetic.body(), x, z))
+def seen(x: float = 0.0, z: float = 3.0, id: int = 1, camera: Camera = synthetic.CAMERA) -> Person2D:
+    """Return what a camera sees of that person."""
+    person = synthetic.seen(synthetic.placed(synthetic.body(), x, z), camera)
     return Person2D(**{**person.__dict__, 'id': id, 'state': PersonState.TRACKED})
 
 
@@ -49,17 +49,18 @@ def seen(x: float = 0.0, z: float = 3.0, id: int = 1) -> Person2D:
 class FakePipeline:
     """Gives the same people for every frame. delay_s: time it takes; failing: raised instead, while set."""
 
+    engines: dict = field(default_factory=dict)
+    counters: dict = field(default_factory=lambda: {'ids_made': 1, 'swaps_corrected': 0})
+
     people: list[Person3D] = field(default_factory=lambda: [standing()])
     people_2d: list[Person2D] = field(default_factory=lambda: [seen()])
     delay_s: float = 0.0
     failing: Exception | None = None
     resets: int = 0
     frames: list[Frame] = field(default_factory=list)
-    arrived: threading.Event = field(default_factory=threading.Event)
 
     def __call__(self, frame: Frame) -> Result:
         self.frames.append(frame)
-        self.arrived.set()
         time.sleep(self.delay_s)
         if self.failing is not None:
             raise self.failing

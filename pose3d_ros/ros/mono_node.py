@@ -1,0 +1,119 @@
+"""One camera to 3D people: image + camera_info in, people, people_2d, markers and image_annotated out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pose3d_ros.camera import Camera
+from pose3d_ros.detect import DetectSettings
+from pose3d_ros.lift import LiftModelError
+from pose3d_ros.pipeline import Pipeline
+from pose3d_ros.refine import RefineSettings
+from pose3d_ros.ros.input import CameraInput, resolve_topics
+from pose3d_ros.ros.managed import ManagedNode, RefusedError, run, spin_until_signal
+from pose3d_ros.ros.output import Output
+from pose3d_ros.ros.params import MONO, settings_of
+from pose3d_ros.ros.worker import PeoplePipeline, Worker
+from pose3d_ros.runtime.engine import EngineError
+from pose3d_ros.runtime.store import ModelCorrupt, ModelMissing
+from pose3d_ros.track import TrackSettings
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """What there is from configure to clean-up."""
+
+    values: dict[str, Any]
+    pipeline: PeoplePipeline
+    output: Output
+
+
+@dataclass(frozen=True)
+class _Working:
+    """What there is from activate to deactivate."""
+
+    camera_input: CameraInput
+    worker: Worker
+
+
+class MonoNode(ManagedNode):
+    """Finds the people in front of one camera.
+
+    open_pipeline: takes the keyword arguments of Pipeline.open.
+    """
+
+    def __init__(self, open_pipeline: Callable[..., PeoplePipeline] = Pipeline.open, **node_arguments: Any) -> None:
+        self._open_pipeline = open_pipeline
+        self._loaded: _Loaded | None = None
+        self._working: _Working | None = None
+        super().__init__('mono_node', MONO, **node_arguments)
+
+    def load(self, values: dict[str, Any]) -> None:
+        try:
+            pipeline = self._open_pipeline(
+                detector_model=values['detector_model'], runtime=values['runtime'], threads=values['threads'],
+                detect=settings_of(DetectSettings, MONO, values), track=settings_of(TrackSettings, MONO, values),
+                refine=settings_of(RefineSettings, MONO, values))
+        except (ModelMissing, ModelCorrupt, EngineError, LiftModelError, ValueError) as error:
+            raise RefusedError(str(error)) from error
+        self._loaded = _Loaded(values, pipeline, Output(self))
+        engines = pipeline.engines.values()
+        self.health.facts.details = {'provider': ' '.join(sorted({engine.provider for engine in engines})),
+                                     'precision': ' '.join(sorted({engine.precision for engine in engines})),
+                                     'detector_model': values['detector_model']}
+        self.get_logger().info(f'configured: {self.health.facts.details}')
+
+    def start(self) -> None:
+        loaded, facts = self._loaded, self.health.facts
+        if loaded is None:
+            raise RefusedError('nothing is configured')
+        values = loaded.values
+        topics = resolve_topics(self, values['image_transport'], values['rectification'])
+        facts.image_topic, facts.info_topic = topics.image, topics.camera_info
+        facts.info_timeout_s, facts.calibrated, facts.calibration_problem = values['camera_info_timeout'], False, ''
+        self.health.started()
+        camera_input = CameraInput(self, topics, values['image_reliability'], values['max_pixels'])
+        worker = Worker(camera_input.to_frame, loaded.pipeline, loaded.output.publish, self.health, self.get_clock(),
+                        self.get_logger())
+        self._working = _Working(camera_input, worker)
+
+        def on_camera(camera: Camera | None, before: Camera | None) -> None:
+            facts.calibrated, facts.calibration_problem = camera is not None, camera_input.problem
+            if camera is None:
+                return self.get_logger().error(camera_input.problem)
+            if before is None or (before.width, before.height) != (camera.width, camera.height):
+                worker.forget()  # pixels of another size are no continuation
+            return self.get_logger().info(f'{topics.camera_info}: {camera.width} x {camera.height} px, '
+                                          f'fx {camera.fx:.1f} px, {camera.model}')
+
+        camera_input.listen(worker.put, on_camera)
+        self.get_logger().info(f'looking for people in {topics.image}, '
+                               f'{"rectified" if topics.rectified else "raw"}; calibration from {topics.camera_info}')
+
+    def stop(self) -> None:
+        working, self._working = self._working, None
+        if working is None:
+            return
+        working.camera_input.destroy()
+        working.worker.close()
+        if self._loaded is not None and self.context.ok():  # else there is nobody left to tell
+            self._loaded.output.clear()
+            self.report()
+
+    def unload(self) -> None:
+        loaded, self._loaded = self._loaded, None
+        if loaded is None:
+            return
+        loaded.output.destroy()
+        for engine in loaded.pipeline.engines.values():
+            engine.close()
+
+    def explain_silence(self) -> str:
+        return self._working.camera_input.why_silent() if self._working is not None else ''
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the node until SIGINT or SIGTERM; returns the exit code."""
+    return run(MonoNode, spin_until_signal, args)
