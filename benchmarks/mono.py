@@ -117,7 +117,7 @@ def main() -> int:
         if args.skip != 'speed':
             figures |= measure_speed(args.model, args.cameras, args.rounds)
         if args.skip != 'delay':
-            figures |= measure_delay(args.model, args.seconds)
+            figures |= measure_delay(args.model, args.cameras[-1], args.seconds)
     except (UserError, PeerError, ModelMissing) as error:
         print(f'mono.py: {error}')
         return 1
