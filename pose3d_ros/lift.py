@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pose3d_ros.runtime.engine import Engine
 
 SHIPPED = 'absolute.onnx'
+INPUTS, OUTPUTS = ('rays', 'confidence'), ('relative', 'depth')
 
 # An input joint that detectors do not give directly is the mean of those they do.
 MIDPOINTS = {'ears': ('left_ear', 'right_ear')}
@@ -206,7 +207,9 @@ class Lifter:
         from pose3d_ros.runtime.engine import open_engine
 
         file = Path(path) if path is not None else Path(str(resources.files('pose3d_ros') / 'weights' / SHIPPED))
-        return cls(open_engine(file, runtime=runtime, threads=threads))
+        engine = open_engine(file, runtime=runtime, threads=threads, inputs=INPUTS, outputs=OUTPUTS)
+        engine.warm_up()
+        return cls(engine)
 
     def __call__(self, people: list[Person2D], camera: Camera) -> list[Person3D]:
         """Return the people in 3D, in the order given, without those of whom too little is in view (counted).

@@ -6,8 +6,8 @@ As published, but for three things that a robot's camera makes possible or neces
   depth of equation 6 is taken with alpha = 1 and equals the root depth in metres.
 - Joints may be missing. Mean and scale (equations 3 and 4) are those of the joints that are seen, missing ones are 0
   after normalisation, and the confidences (0: missing) are part of the input.
-- The network gives the logarithm of depth times scale, so that depth is inverse to the size in the image by
-  construction (figure 6), and an error in it is a relative depth error, alike near and far.
+- What the network gives is the logarithm of depth times scale: that depth is inverse to the size in the image (figure 6)
+  is built in, and an error in the output is a relative depth error, alike near and far.
 """
 
 from __future__ import annotations

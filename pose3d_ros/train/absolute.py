@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import csv
 import math
+import pickle
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -23,7 +24,6 @@ from pose3d_ros.train.metrics import mpjpe, mrpe, pa_mpjpe
 from pose3d_ros.train.mocap import Mocap
 from pose3d_ros.train.samples import EVALUATION, INPUTS, Samples, SampleSettings, make_samples
 
-POOL = 16384           # samples drawn at a time
 VALIDATION_SEED = 1000
 CHECKPOINT = 'checkpoint.pt'
 
@@ -34,7 +34,9 @@ class TrainSettings:
 
     steps: int = 60000
     batch: int = 256
+    pool: int = 16384             # samples drawn at a time
     learning_rate: float = 1e-3
+    warm_up: int = 500            # steps over which the learning rate rises
     weight_decay: float = 1e-4
     width: int = 768
     dropout: float = 0.0
@@ -61,13 +63,14 @@ def loss(relative: Tensor, depth: Tensor, true_relative: Tensor, true_depth: Ten
             + pose_weight * (relative - true_relative)[:, 1:].abs().mean())
 
 
-def batches(mocap: Mocap, samples: SampleSettings, batch: int, rng: np.random.Generator) -> Iterator[Samples]:
-    """Yield batches for ever, every sample new."""
+def batches(mocap: Mocap, samples: SampleSettings, batch: int, pool: int,
+            rng: np.random.Generator) -> Iterator[Samples]:
+    """Yield batches for ever, every sample new; drawn about `pool` at a time."""
     weights = mocap.frame_weights()
     while True:
-        pool = make_samples(mocap, max(POOL // batch, 1) * batch, rng, samples, weights)
-        for start in range(0, len(pool), batch):
-            yield pool.where(slice(start, start + batch))
+        drawn = make_samples(mocap, max(pool // batch, 1) * batch, rng, samples, weights)
+        for start in range(0, len(drawn), batch):
+            yield drawn.where(slice(start, start + batch))
 
 
 def predict(network: nn.Module, samples: Samples, batch: int = 4096) -> tuple[NDArray, NDArray]:
@@ -111,8 +114,9 @@ class Run:
         self.seconds = 0.0
 
     def update(self, samples: Samples, progress: float) -> float:
-        """Take one step; progress 0..1 sets the learning rate (short warm-up, then half a cosine). Return the loss."""
-        rate = self.settings.learning_rate * min(1.0, (self.step + 1) / 500) * 0.5 * (1 + math.cos(math.pi * progress))
+        """Take one step; progress 0..1 sets the learning rate (warm-up, then half a cosine). Return the loss."""
+        rising = min(1.0, (self.step + 1) / self.settings.warm_up)
+        rate = self.settings.learning_rate * rising * 0.5 * (1 + math.cos(math.pi * progress))
         for group in self.optimiser.param_groups:
             group['lr'] = rate
         relative, depth = self.network(torch.from_numpy(samples.rays), torch.from_numpy(samples.confidence))
@@ -167,7 +171,7 @@ def load_average(path: Path) -> tuple[AbsPoseLifter, str]:
         command = str(state['command'])
     except FileNotFoundError:
         raise CheckpointError(f'{path} does not exist: train first (pose3d train absolute)') from None
-    except (KeyError, RuntimeError, EOFError) as error:
+    except (KeyError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise CheckpointError(f'{path} is not a checkpoint of this lifter ({error})') from error
     return network.eval(), command
 
@@ -184,7 +188,7 @@ def train(mocap: Mocap, validation: Mocap, out: Path, settings: TrainSettings, s
     if (out / CHECKPOINT).exists():
         run.load(out / CHECKPOINT)
     check = make_samples(validation, settings.validation_samples, np.random.default_rng(VALIDATION_SEED), EVALUATION)
-    stream = batches(mocap, samples, settings.batch, np.random.default_rng([settings.seed, run.step]))
+    stream = batches(mocap, samples, settings.batch, settings.pool, np.random.default_rng([settings.seed, run.step]))
     started = time.monotonic() - run.seconds
     run.network.train()
     with tqdm(total=settings.steps, initial=run.step, unit='step', disable=quiet) as bar:

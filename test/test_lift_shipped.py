@@ -1,0 +1,139 @@
+"""Soundness of the lifting weights that come with the package: no flipped axes, plausible depth, feet on the floor."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from synthetic import CAMERA, seen
+from walkers import hide, standing
+
+from pose3d_ros.camera import Camera
+from pose3d_ros.lift import Lifter
+from pose3d_ros.records import JointState
+from pose3d_ros.skeleton import BLAZEPOSE33, HUMAN17, LIMBS12
+
+LIMBS = HUMAN17.indices(LIMBS12.joints)
+HEADINGS = np.arange(8) * np.pi / 4
+
+
+@pytest.fixture(scope='module')
+def lifter() -> Lifter:
+    return Lifter.open(runtime='cpu', threads=1)
+
+
+def limbs_of(points: NDArray) -> NDArray:
+    return points[BLAZEPOSE33.indices(LIMBS12.joints)]
+
+
+def hips(points: NDArray) -> NDArray:
+    return points[BLAZEPOSE33.indices(['left_hip', 'right_hip'])].mean(axis=0)
+
+
+def test_the_shipped_model_names_its_joints_data_and_licence(lifter: Lifter) -> None:
+    metadata = lifter.engine.metadata
+    assert lifter.inputs == (*LIMBS12.joints, 'ears')
+    assert 'mocap.cs.cmu.edu' in metadata['notice'] and metadata['training_command'].startswith('pose3d train absolute')
+    assert metadata['licence'] == 'Apache-2.0' and metadata['version']
+
+
+def test_people_on_the_floor_before_a_level_camera_are_where_they_are(lifter: Lifter) -> None:
+    """Depth within 15 % (median), feet on the floor, head up, whatever way people face."""
+    depth_errors, floor_errors, pose_errors = [], [], []
+    for z in (2.5, 4.0, 7.0):
+        for heading in HEADINGS:
+            points = standing(z, heading, x=0.3)
+            person = lifter([seen(points)], CAMERA)[0]
+            depth_errors.append(abs(person.joint('pelvis')[2] / hips(points)[2] - 1))
+            ankles = [person.joint('left_ankle')[1], person.joint('right_ankle')[1]]
+            floor_errors.append((np.nanmean(ankles) - (1.2 - 0.09)) / z if np.isfinite(ankles).any() else 0.0)
+            assert person.joint('head')[1] < person.joint('thorax')[1] < person.joint('pelvis')[1]
+            assert np.linalg.norm(person.joint('pelvis')[:2] - hips(points)[:2]) < 0.1
+            own = person.position - person.joint('pelvis')
+            pose_errors.append(np.linalg.norm(own[LIMBS] - (limbs_of(points) - hips(points)), axis=1))
+    assert np.median(depth_errors) < 0.15 and max(depth_errors) < 0.25
+    assert np.abs(floor_errors).max() < 0.04        # metres per metre of distance
+    assert np.nanmean(pose_errors) < 0.12
+
+
+def test_left_is_left_seen_from_the_front_and_from_behind(lifter: Lifter) -> None:
+    for heading, sign in ((0.0, 1), (np.pi, -1), (0.5, 1), (np.pi - 0.5, -1)):
+        person = lifter([seen(standing(4.0, heading))], CAMERA)[0]
+        for joint in ('shoulder', 'hip'):
+            assert sign * (person.joint(f'left_{joint}')[0] - person.joint(f'right_{joint}')[0]) > 0.05
+
+
+def test_turning_the_person_turns_the_result(lifter: Lifter) -> None:
+    for heading in HEADINGS:
+        points = standing(4.0, heading)
+        person = lifter([seen(points)], CAMERA)[0]
+        across = person.joint('left_shoulder') - person.joint('right_shoulder')
+        truth = np.diff(points[BLAZEPOSE33.indices(['right_shoulder', 'left_shoulder'])], axis=0)[0]
+        turned = np.arctan2(across[2], across[0]) - np.arctan2(truth[2], truth[0])
+        assert abs((turned + np.pi) % (2 * np.pi) - np.pi) < np.radians(35)
+
+
+def test_a_mirror_image_gives_nearly_the_mirror_image(lifter: Lifter) -> None:
+    for heading in HEADINGS[::2]:
+        points = standing(4.0, heading, x=0.5)
+        image = points[BLAZEPOSE33.mirror] * [-1, 1, 1]
+        person, reflected = lifter([seen(points), seen(image)], CAMERA)
+        back = reflected.position[HUMAN17.mirror] * [-1, 1, 1]
+        assert np.nanmean(np.linalg.norm(back - person.position, axis=1)) < 0.1
+
+
+def test_another_focal_length_gives_the_same_metres(lifter: Lifter) -> None:
+    double = Camera(2 * CAMERA.width, 2 * CAMERA.height, 2 * CAMERA.fx, 2 * CAMERA.fy, 2 * CAMERA.cx, 2 * CAMERA.cy)
+    points = standing(4.0, 0.4)
+    np.testing.assert_allclose(lifter([seen(points, double)], double)[0].position,
+                               lifter([seen(points)], CAMERA)[0].position, atol=1e-5)
+
+
+@pytest.mark.parametrize('hidden', [('knee', 'ankle'), ('hip', 'knee', 'ankle'), ('left_',), ('right_',),
+                                    ('wrist', 'elbow'), ('left_ear', 'right_ear')], ids='+'.join)
+def test_half_a_body_has_a_place(lifter: Lifter, hidden: tuple[str, ...]) -> None:
+    errors = []
+    for heading in HEADINGS:
+        points = standing(3.0, heading, height=1.4)
+        found = lifter([hide(seen(points), *hidden)], CAMERA)
+        assert len(found) == 1 and np.isfinite(found[0].joint('pelvis')).all()
+        errors.append(np.linalg.norm(found[0].joint('pelvis') - hips(points)))
+    assert np.median(errors) < 0.6 and max(errors) < 1.2
+
+
+def test_no_nan_leaks_from_what_is_missing(lifter: Lifter) -> None:
+    rng = np.random.default_rng(6)
+    for _ in range(60):
+        person = seen(standing(rng.uniform(1, 8), rng.uniform(0, 6), rng.uniform(-1, 1)), noise=3.0, rng=rng)
+        person = hide(person, *rng.choice(BLAZEPOSE33.joints, rng.integers(0, 20), replace=False))
+        for found in lifter([person], CAMERA):
+            known = found.joint_state != JointState.MISSING
+            assert np.isfinite(found.position[known]).all() and np.isnan(found.position[~known]).all()
+            assert (np.linalg.eigvalsh(found.covariance[known]) > 0).all()
+            assert known[0] and found.position[0, 2] > 0
+
+
+def test_people_are_lifted_alike_alone_and_together(lifter: Lifter) -> None:
+    people = [seen(standing(2.0 + i, 0.8 * i, -1 + 0.3 * i, phase=i)) for i in range(8)]
+    together = lifter(people, CAMERA)
+    assert len(together) == 8
+    for person, found in zip(people, together):
+        np.testing.assert_allclose(lifter([person], CAMERA)[0].position, found.position, atol=1e-4)
+
+
+def test_a_whole_body_has_a_plausible_height(lifter: Lifter) -> None:
+    heights = [lifter([seen(standing(5.0, heading))], CAMERA)[0].height for heading in HEADINGS]
+    assert np.isfinite(heights).all() and min(heights) > 1.4 and max(heights) < 2.0
+
+
+def test_the_truth_lies_inside_the_covariances(lifter: Lifter) -> None:
+    inside = []
+    for z in (2.5, 4.0, 6.0):
+        for heading in HEADINGS:
+            points = standing(z, heading)
+            found = lifter([seen(points)], CAMERA)[0]
+            known = np.isfinite(found.position[LIMBS, 0])
+            error = (limbs_of(points) - found.position[LIMBS])[known]
+            distance = (error * np.linalg.solve(found.covariance[LIMBS][known], error[..., None])[..., 0]).sum(axis=1)
+            inside.extend(distance < 6.25)
+    assert np.mean(inside) > 0.8
