@@ -61,8 +61,15 @@ drop_half_installed() {
   done
 }
 
+# Show how far pip is; everything it says goes to .venv/pip.log, whose end is shown when it fails.
 pip_install() {
-  "$venv/bin/python" -m pip install --disable-pip-version-check --no-input "$@" | sed -u '/^Requirement already satisfied/d'
+  if ! "$venv/bin/python" -m pip install --disable-pip-version-check --no-input "$@" 2>&1 | tee "$venv/pip.log" |
+      awk '/^(Collecting|Processing) / && ++n % 20 == 0 { print "[env]   " n " packages fetched"; fflush() }
+           /^Installing collected packages/ { print "[env]   unpacking " n " packages"; fflush() }' >&2; then
+    say "pip failed; the end of $venv/pip.log:"
+    tail -n 15 "$venv/pip.log" >&2
+    die 'see above; run the same command again to continue (a network that fails, a full disk) or after putting it right'
+  fi
 }
 
 # The wheels' exported CMake files name the include directories of the machine that built them.
