@@ -6,6 +6,6 @@ from setuptools import setup
 
 # Beside the package, as in a ROS installation: <prefix>/share/pose3d_ros/config.
 setup(data_files=[
-    ('share/pose3d_ros/config', glob('config/*.yaml')),
+    ('share/pose3d_ros/config', glob('config/*.*')),
     ('share/pose3d_ros/config/samples', glob('config/samples/*')),
 ])

@@ -21,7 +21,7 @@ CHECKED_FOR_LENGTH = [*SOURCES, *sorted((ROOT / 'test').rglob('*.py')), *sorted(
 LAYERS: tuple[tuple[set[str], ...], ...] = (
     ({'skeleton', 'camera', 'distortion', 'calibration', 'records', 'pelvis'},),
     ({'runtime'},),
-    ({'draw', 'palette'},),
+    ({'draw', 'palette'}, {'footage'}),
     ({'detect'}, {'track', 'handedness'}, {'lift', 'stature'}, {'refine'}, {'fuse'}),
     ({'pipeline'},),
     ({'nets'},),
