@@ -1,0 +1,183 @@
+"""The detection stage: the people of one frame, with their joints in the image."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pose3d_ros.detect import people, regions
+from pose3d_ros.detect.anchors import BODY_CIRCLE, MID_HIP, Finds
+from pose3d_ros.detect.blazepose import JOINTS, LandmarkModel, Poses
+from pose3d_ros.detect.search import TileSearch, close, without_repeats
+from pose3d_ros.records import Frame, Person2D
+from pose3d_ros.runtime.engine import Engine, open_engine
+from pose3d_ros.runtime.store import ModelStore
+
+MODELS = ('lite', 'full', 'heavy')
+
+
+@dataclass(frozen=True)
+class DetectSettings:
+    """How to look for people.
+
+    search_period: frames over which one round of the search through the whole image is spread, 1..1000.
+    min_person_height: of the smallest person to find, as a fraction of the image height, 0.05..1. Halving it makes the
+    search about four times as dear.
+    max_people: followed at most, 1..100; each costs one run of the landmark network per frame.
+    detection_threshold: score from which a find of the search is looked at closely, 0..1.
+    presence_threshold: the landmark network's certainty from which a newcomer is a person, 0..1.
+    confidence_threshold: mean confidence of a newcomer's joints in the image from which it is a person, 0..1.
+    keep_share: of both thresholds that is enough for somebody who was there in the frame before, 0..1.
+    merge_similarity: two people whose joints agree to at least this are one, 0..1.
+    """
+
+    search_period: int = 15
+    min_person_height: float = 1.0 / 6.0
+    max_people: int = 8
+    detection_threshold: float = 0.5
+    presence_threshold: float = 0.5
+    confidence_threshold: float = 0.6
+    keep_share: float = 0.6
+    merge_similarity: float = 0.5
+
+    def __post_init__(self) -> None:
+        ranges = {'search_period': (1, 1000), 'min_person_height': (0.05, 1.0), 'max_people': (1, 100),
+                  'detection_threshold': (0.01, 0.99), 'presence_threshold': (0.0, 1.0),
+                  'confidence_threshold': (0.0, 1.0), 'keep_share': (0.0, 1.0), 'merge_similarity': (0.05, 1.0)}
+        for field in fields(self):
+            low, high = ranges[field.name]
+            value = getattr(self, field.name)
+            if not low <= value <= high:
+                raise ValueError(f'{field.name} is {value}, but must lie in {low} .. {high}')
+
+
+class Detector:
+    """Finds people and follows them from frame to frame. Call it with the frames of one camera, in order.
+
+    Two networks share the work. The search network looks over tiles of the image: all of them on the first frame and
+    whenever fewer people are followed than in the frame before; otherwise one portion of them per frame, so that each
+    place is looked at once in search_period frames and no frame pays for the whole round (somebody new is seen after at
+    most that many frames). Where somebody was lost, the search looks again in every frame for another search_period.
+    The landmark network then reads the joints in a region about each person, all people in one call, and says where the
+    region lies in the next frame. With nobody in view a frame costs its portion of tiles only.
+
+    counters: since the start, by name: frames, tiles (searched), regions (read), found (people), refused (regions with
+    nobody in them), merged (duplicates), lost (people no longer seen).
+    """
+
+    def __init__(self, search_engine: Engine, landmark_engine: Engine, settings: DetectSettings | None = None) -> None:
+        self.settings = settings or DetectSettings()
+        self.counters: Counter[str] = Counter(frames=0, tiles=0, regions=0, found=0, refused=0, merged=0, lost=0)
+        self._search = TileSearch(search_engine, self.settings.min_person_height, self.settings.search_period,
+                                  self.settings.detection_threshold)
+        self._landmarks = LandmarkModel(landmark_engine)
+        self.reset()
+
+    @classmethod
+    def open(cls, model: str = 'full', runtime: str = 'auto', threads: int = 0, store: ModelStore | None = None,
+             settings: DetectSettings | None = None) -> Detector:
+        """Load the networks from the model store. model: 'lite', 'full' or 'heavy'.
+
+        Raises ValueError for another model, ModelMissing, ModelCorrupt or EngineError, each naming the cure.
+        """
+        if model not in MODELS:
+            raise ValueError(f'detector model {model!r} is none of {", ".join(MODELS)}')
+        store = store or ModelStore()
+        search, landmarks = (open_engine(store.path(name), runtime=runtime, threads=threads)
+                             for name in ('pose_detection', f'pose_landmark_{model}'))
+        return cls(search, landmarks, settings)
+
+    @property
+    def engines(self) -> dict[str, Engine]:
+        """The networks by what they do, to ask which provider they got."""
+        return {'search': self._search.engine, 'landmarks': self._landmarks.engine}
+
+    def reset(self) -> None:
+        """Forget everybody: the next frame is searched as the first one."""
+        self._size: tuple[int, ...] = ()
+        self._followed = Poses.none()
+        self._missed: list[_Missed] = []
+        self._since_sweep = 0
+
+    def __call__(self, frame: Frame) -> list[Person2D]:
+        """Return the people of a frame, most certain first; joints out of the image are NaN. The tracker gives ids."""
+        image, before = frame.image, self._followed
+        self.counters['frames'] += 1
+        first = image.shape != self._size
+        if first:
+            self.reset()
+            self._size, before = image.shape, self._followed
+        found = self._sweep(image, before) if first else self._portion(image, before)
+        poses, stayed = self._accept(self._read(image, np.concatenate([before.next_regions(), found])), len(before))
+        lost = np.setdiff1d(np.arange(len(before)), stayed)
+        if len(lost):
+            self.counters['lost'] += len(lost)
+            self._missed += [_Missed(tile, self.settings.search_period) for tile in _tiles_about(before[lost])]
+            if self._since_sweep >= self.settings.search_period:  # not in every frame, however often somebody is lost
+                more = self._read(image, self._sweep(image, poses))
+                poses, _ = self._accept(Poses.join(poses, more), len(poses))
+        self._followed = poses
+        return people.to_people(poses, frame.camera)
+
+    def _sweep(self, image: NDArray[np.uint8], known: Poses) -> NDArray[np.float64]:
+        """Search the whole image; return the regions (N, 4) of newcomers."""
+        self._since_sweep = 0
+        return self._newcomers(self._search.everywhere(image, known.pixels[:, :JOINTS]), known)
+
+    def _portion(self, image: NDArray[np.uint8], known: Poses) -> NDArray[np.float64]:
+        """Search this frame's portion of the image, and one of the places where somebody was lost."""
+        self._since_sweep += 1
+        if len(known) >= self.settings.max_people:
+            return np.zeros((0, 4))
+        hidden = known.pixels[:, :JOINTS]
+        found = self._search.next_portion(image, hidden)
+        if self._missed:
+            missed = self._missed.pop(0)
+            found = Finds.join([found, self._search.within(image, missed.tile[None], hidden)])
+            if missed.frames > 1:
+                self._missed.append(_Missed(missed.tile, missed.frames - 1))
+        return self._newcomers(found, known)
+
+    def _newcomers(self, found: Finds, known: Poses) -> NDArray[np.float64]:
+        """Return the regions of those finds that are not of known people, the best ones as far as there is room."""
+        self.counters['tiles'] = self._search.tiles_searched
+        fresh = without_repeats(found[~close(found.circles(), known.circles()).any(axis=1)])
+        candidates = regions.from_circle(fresh.points[:, MID_HIP], fresh.points[:, BODY_CIRCLE])
+        height, width = self._size[:2]
+        return candidates[regions.plausible(candidates, width, height)][:self.settings.max_people - len(known)]
+
+    def _read(self, image: NDArray[np.uint8], wanted: NDArray) -> Poses:
+        """Run the landmark network on the regions (N, 4), one call for all."""
+        self.counters['regions'] += len(wanted)
+        return self._landmarks(image, wanted) if len(wanted) else Poses.none()
+
+    def _accept(self, poses: Poses, followed: int) -> tuple[Poses, NDArray[np.intp]]:
+        """Return those that are people, each once, and their positions among the given. The first ones were followed."""
+        settings, (height, width) = self.settings, self._size[:2]
+        known = np.arange(len(poses)) < followed
+        least = np.where(known, settings.keep_share, 1.0)
+        sure = (people.are_people(poses, least * settings.presence_threshold, least * settings.confidence_threshold,
+                                  width, height) & regions.plausible(poses.next_regions(), width, height))
+        left = np.flatnonzero(sure)
+        single = left[people.without_duplicates(poses[left], known[left], settings.merge_similarity, width, height)]
+        self.counters['refused'] += int((~sure & ~known).sum())
+        self.counters['merged'] += len(left) - len(single)
+        self.counters['found'] += int((~known[single]).sum())
+        return poses[single], single
+
+
+@dataclass(frozen=True)
+class _Missed:
+    """Where somebody was lost. tile (3,) x0, y0, side px; frames for which to go on looking there."""
+
+    tile: NDArray[np.float64]
+    frames: int
+
+
+def _tiles_about(lost: Poses) -> NDArray[np.float64]:
+    """Return tiles (N, 3) as large as the regions of these people, about their last places."""
+    region = lost.next_regions()
+    return np.column_stack([region[:, :2] - region[:, 2:3] / 2.0, region[:, 2]])
