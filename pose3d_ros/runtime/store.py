@@ -219,8 +219,8 @@ def convert_and_check(entry: Entry, content: bytes) -> tuple[bytes, float | None
         from pose3d_ros.runtime.parity import largest_difference
         from pose3d_ros.runtime.tflite_to_onnx import convert
     except ImportError as error:
-        raise FetchError("converting needs the packages onnx, onnxruntime and tflite: run 'pip install onnx onnxruntime "
-                         f"tflite' ({error})") from error
+        raise FetchError(f'converting needs more packages ({error}): '
+                         "run 'pip install onnx onnxruntime tflite'") from error
     model = convert(content, inputs=['image'], outputs=entry.outputs, metadata={
         **entry.metadata, 'name': entry.name, 'licence': entry.licence, 'source': str(entry.package),
         'source_file': entry.members[0].name, 'source_sha256': entry.members[0].sha256})
