@@ -7,6 +7,7 @@ import synthetic
 
 pytestmark = pytest.mark.ros
 pytest.importorskip('rclpy')
+pytest.importorskip('pose3d_ros.msg')
 
 from sensor_msgs.msg import CameraInfo  # noqa: E402
 from std_msgs.msg import Header  # noqa: E402

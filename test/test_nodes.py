@@ -9,6 +9,7 @@ import pytest
 
 pytestmark = pytest.mark.ros
 pytest.importorskip('rclpy')
+pytest.importorskip('pose3d_ros.msg')
 
 from bench import FRAME, SMALL, Bench, compressed, picture, wait_for  # noqa: E402
 from diagnostic_msgs.msg import DiagnosticStatus  # noqa: E402

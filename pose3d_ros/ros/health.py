@@ -177,4 +177,4 @@ def _rate(moments: deque[float], now: float) -> float:
     recent = [moment for moment in moments if now - moment <= RECENT_S]
     if len(recent) < 2:
         return 0.0
-    return (len(recent) - 1) / max(now - recent[0], 1e-6)
+    return (len(recent) - 1) / max(recent[-1] - recent[0], 1e-6)

@@ -7,11 +7,11 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import Executor, ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
@@ -24,6 +24,7 @@ from pose3d_ros.ros.params import Parameter, ParameterError
 
 LOG_PERIOD_S = 5.0    # the same trouble is logged this often
 SIGNAL_CHECK_S = 0.1  # a signal is noticed after this time at most
+N = TypeVar('N', bound=Node)
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
 
@@ -134,6 +135,12 @@ class ManagedNode(LifecycleNode):
         return '' if state == 'unconfigured' else f'can be set while unconfigured only, and the node is {state}'
 
 
+class Spin(Protocol):
+    """Lets callbacks run for some seconds, or until something is true; returns False when it is time to end."""
+
+    def __call__(self, seconds: float, until: Callable[[], bool] = ...) -> bool: ...
+
+
 class _Signals:
     """SIGINT and SIGTERM as a flag, so that the node can say goodbye while ROS is still up."""
 
@@ -152,13 +159,11 @@ class _Signals:
         self.seen = True
 
 
-def run(make_node: Callable[[], Node], work: Callable[[Node, Callable[[float], bool]], int],
-        args: Sequence[str] | None = None) -> int:
+def run(make_node: Callable[[], N], work: Callable[[N, Spin], int], args: Sequence[str] | None = None) -> int:
     """Run a node in this process until a signal comes or its work is done; returns the exit code.
 
-    work: gets the node and spin(seconds), which lets callbacks run for that time and returns False once it is time to
-    end; returns the exit code. A bad parameter, or a command line that ROS refuses, is one line and exit code 1. The
-    node's close(), if it has one, is called while ROS is still up.
+    work: does what the node is for, lets callbacks run meanwhile (Spin), and returns the exit code. A bad parameter, or
+    a command line that ROS refuses, is one line and exit code 1. A managed node is closed while ROS is still up.
     """
     reuse_large_buffers()
     with _Signals() as signals:
@@ -172,17 +177,8 @@ def run(make_node: Callable[[], Node], work: Callable[[Node, Callable[[float], b
         executor = SingleThreadedExecutor()
         executor.add_node(node)
 
-        def spin(seconds: float) -> bool:
-            end = time.monotonic() + seconds
-            while not signals.seen:
-                left = end - time.monotonic()
-                executor.spin_once(timeout_sec=max(0.0, min(left, SIGNAL_CHECK_S)))
-                if left <= 0:
-                    return True
-            return False
-
         try:
-            return work(node, spin)
+            return work(node, spinner(executor, lambda: signals.seen))
         except ExternalShutdownException:
             return 0  # somebody else shut ROS down: an ordinary end
         finally:
@@ -194,7 +190,21 @@ def run(make_node: Callable[[], Node], work: Callable[[Node, Callable[[float], b
             rclpy.try_shutdown()
 
 
-def spin_until_signal(node: Node, spin: Callable[[float], bool]) -> int:
+def spinner(executor: Executor, stopped: Callable[[], bool]) -> Spin:
+    """Return the Spin of an executor, which says to end once stopped() is true."""
+    def spin(seconds: float, until: Callable[[], bool] = lambda: False) -> bool:
+        end = time.monotonic() + seconds
+        while not stopped():
+            left = end - time.monotonic()
+            executor.spin_once(timeout_sec=max(0.0, min(left, SIGNAL_CHECK_S)))
+            if left <= 0 or until():
+                return True
+        return False
+
+    return spin
+
+
+def spin_until_signal(node: Node, spin: Spin) -> int:
     """The work of a node that is all callbacks."""
     while spin(1.0):
         continue

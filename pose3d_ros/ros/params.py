@@ -97,9 +97,12 @@ MONO = (
         '', 1, 100),
     _of(DetectSettings, 'detection_threshold', 'Score from which a find of the search is looked at closely.', '', 0.01,
         0.99),
-    _of(DetectSettings, 'presence_threshold', 'Certainty from which somebody new is a person.', '', 0.0, 1.0),
-    _of(DetectSettings, 'keep_threshold', 'Certainty down to which a person goes on being one; at most '
-        'presence_threshold.', '', 0.0, 1.0),
+    _of(DetectSettings, 'presence_threshold', 'Certainty of the landmark model from which somebody new is a person.',
+        '', 0.0, 1.0),
+    _of(DetectSettings, 'confidence_threshold', 'Mean confidence of the joints in view from which somebody new is a '
+        'person.', '', 0.0, 1.0),
+    _of(DetectSettings, 'keep_share', 'Share of the last two that is enough for a person who is followed already.', '',
+        0.0, 1.0),
     # Following people
     _of(TrackSettings, 'confirm_frames', 'Sightings before a person counts as TRACKED.', 'frames', 1, 100),
     _of(TrackSettings, 'max_lost_s', 'A person out of sight keeps the id for this time.', 's', 0.0, 60.0),

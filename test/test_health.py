@@ -1,0 +1,101 @@
+"""Judgement of a node's health on a clock of the test's own."""
+
+import pytest
+
+pytest.importorskip('rclpy')
+pytest.importorskip('diagnostic_msgs')
+
+from pose3d_ros.ros.health import ERROR, OK, STALE, WARN, Health  # noqa: E402
+
+
+@pytest.fixture
+def health():
+    health = Health()
+    facts = health.facts
+    facts.state, facts.image_topic, facts.info_topic, facts.info_timeout_s = 'active', '/cam/image', '/cam/info', 5.0
+    facts.calibrated = True
+    health.started()
+    return health
+
+
+def judged(health, now, explain=lambda: 'the cable is out'):
+    status = health.report(now, explain)[0]
+    return status.level, status.message
+
+
+def work(health, begin, end, rate=10.0, latency=20.0):
+    for number in range(round((end - begin) * rate)):
+        health.arrived(begin + number / rate)
+        health.finished(1, {'detect': 5.0, 'latency': latency}, {'ids_made': 1}, begin + number / rate)
+
+
+def test_before_the_first_image_it_is_stale_and_says_why(health):
+    assert judged(health, 100.0) == (STALE, 'no image yet on /cam/image: the cable is out')
+
+
+def test_a_steady_stream_is_ok_with_its_rate(health):
+    work(health, 0, 10)
+    assert judged(health, 10.0) == (OK, '10.0 images/s on /cam/image')
+
+
+def test_images_that_stop_are_first_a_warning_and_then_an_error(health):
+    work(health, 0, 2)
+    assert [judged(health, now)[0] for now in (2.5, 3.5, 8.0)] == [OK, WARN, ERROR]
+    assert 'the cable is out' in judged(health, 8.0)[1] and '/cam/image' in judged(health, 8.0)[1]
+
+
+def test_images_without_camera_info_are_a_warning_after_the_timeout(health):
+    health.facts.calibrated = False
+    levels = []
+    for tenth in range(100):
+        health.arrived(tenth / 10)
+        health.dropped('no_camera_info', '', tenth / 10)
+        levels.append(judged(health, tenth / 10)[0])
+    assert levels[:50] == [OK] * 50 and levels[50:] == [WARN] * 50
+    assert '/cam/info' in judged(health, 10.0)[1]
+
+
+def test_a_refused_calibration_is_an_error_in_its_own_words(health):
+    health.facts.calibrated, health.facts.calibration_problem = False, '/cam/info: K[0] is 0'
+    health.arrived(1.0)
+    assert judged(health, 1.0) == (ERROR, '/cam/info: K[0] is 0')
+
+
+def test_some_bad_images_warn_and_only_bad_ones_are_an_error(health):
+    work(health, 0, 10)
+    health.dropped('truncated', 'half an image', 9.9)
+    assert judged(health, 10.0) == (WARN, '1 images dropped in 5 s, last: half an image')
+    for second in range(10, 20):
+        health.arrived(float(second))
+        health.dropped('truncated', 'half an image', float(second))
+    assert judged(health, 19.5)[0] == ERROR
+    work(health, 20, 30)
+    assert judged(health, 30.0)[0] == OK  # it is over
+
+
+def test_overwritten_frames_are_counted_and_nothing_to_worry_about(health):
+    work(health, 0, 10)
+    for tenth in range(50):
+        health.dropped('overwritten', '', 5 + tenth / 10)
+    status = health.report(10.0)[0]
+    assert status.level == OK and status.values['dropped.overwritten'] == '50'
+
+
+def test_times_are_summarised_over_the_last_frames(health):
+    work(health, 0, 100, latency=500.0)
+    work(health, 100, 130, latency=20.0)
+    values = health.report(130.0)[1].values
+    assert values['latency_p50_ms'] == values['latency_p99_ms'] == '20.00' and values['detect_p95_ms'] == '5.00'
+
+
+def test_what_keeps_the_node_from_working_is_an_error(health):
+    health.facts.state, health.facts.problem = 'unconfigured', 'cannot configure: no model'
+    input_status, pipeline = health.report(1.0)
+    assert (pipeline.level, pipeline.message) == (ERROR, 'cannot configure: no model')
+    assert input_status.level == OK and 'unconfigured' in input_status.message
+
+
+def test_a_new_start_begins_with_a_clean_slate_but_goes_on_counting(health):
+    work(health, 0, 10)
+    health.started()
+    assert judged(health, 20.0)[0] == STALE and health.received == 100

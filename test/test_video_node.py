@@ -1,0 +1,166 @@
+"""video_node on real rclpy: what it publishes, at which pace, and how it ends."""
+
+import itertools
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.ros
+pytest.importorskip('rclpy')
+pytest.importorskip('pose3d_ros.msg')
+
+from bench import wait_for  # noqa: E402
+from rclpy.executors import SingleThreadedExecutor  # noqa: E402
+from rclpy.node import Node  # noqa: E402
+from rclpy.parameter import Parameter  # noqa: E402
+from rclpy.qos import QoSProfile  # noqa: E402
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image  # noqa: E402
+from test_footage import write_folder, write_video  # noqa: E402
+
+from pose3d_ros.camera import Camera  # noqa: E402
+from pose3d_ros.msg import People3D  # noqa: E402
+from pose3d_ros.ros.convert import camera_from_info, stamp_ns  # noqa: E402
+from pose3d_ros.ros.images import decode_compressed, decode_image  # noqa: E402
+from pose3d_ros.ros.managed import spinner  # noqa: E402
+from pose3d_ros.ros.params import ParameterError  # noqa: E402
+from pose3d_ros.ros.video_node import VideoNode  # noqa: E402
+
+CAMERA = Camera(64, 48, 60.0, 61.0, 31.5, 23.5, 'plumb_bob', (0.1, 0.0, 0.0, 0.0, 0.0))
+_namespaces = (f'/video{number}' for number in itertools.count())
+
+
+@pytest.fixture
+def clip(tmp_path):
+    CAMERA.to_yaml(tmp_path / 'camera.yaml', 'cam')
+    return {'video': str(write_video(tmp_path / 'clip.avi')), 'calibration': str(tmp_path / 'camera.yaml')}
+
+
+class Screening:
+    """A VideoNode and someone who watches."""
+
+    def __init__(self, answer_after: float | None = None, kind: type = Image, topic: str = 'image', **parameters):
+        namespace = next(_namespaces)
+        self.node = VideoNode(namespace=namespace, parameter_overrides=[
+            Parameter(name, value=value) for name, value in parameters.items()])
+        self.watcher = Node('watcher', namespace=namespace)
+        self.images, self.infos, self.times, self.stop = [], [], [], False
+        self._answer_after = answer_after
+        self._people = self.watcher.create_publisher(People3D, 'people', 5)
+        self.watcher.create_subscription(kind, topic, self._see, QoSProfile(depth=50))
+        self.watcher.create_subscription(CameraInfo, 'camera_info', self.infos.append, QoSProfile(depth=50))
+
+    def _see(self, image):
+        self.images.append(image)
+        self.times.append(time.monotonic())
+        if self._answer_after is not None:
+            time.sleep(self._answer_after)
+            self._people.publish(People3D(header=image.header))
+
+    def __enter__(self):
+        self.executors = [SingleThreadedExecutor(), SingleThreadedExecutor()]
+        self.executors[0].add_node(self.node)
+        self.executors[1].add_node(self.watcher)
+        self._thread = threading.Thread(target=self.executors[1].spin)
+        self._thread.start()
+        return self
+
+    def play(self):
+        return self.node.play(spinner(self.executors[0], lambda: self.stop))
+
+    def __exit__(self, *error):
+        for executor in self.executors:
+            executor.shutdown()
+        self._thread.join()
+        self.node.destroy_node()
+        self.watcher.destroy_node()
+
+
+def test_a_video_is_published_whole_at_its_rate_with_its_calibration(ros, clip):
+    before = time.time_ns()
+    with Screening(**clip, frame_id='cam_optical') as show:
+        assert show.play() == 0
+        wait_for(lambda: len(show.images) == 5)
+        np.testing.assert_allclose([decode_image(image).mean() for image in show.images], [0, 40, 80, 120, 160], atol=3)
+        assert show.images[0].header.frame_id == 'cam_optical'
+        stamps = [stamp_ns(image.header.stamp) for image in show.images]
+        assert before < stamps[0] and [stamp_ns(info.header.stamp) for info in show.infos] == stamps
+        np.testing.assert_allclose(np.diff(stamps) / 1e9, 1 / 25, atol=0.025)
+        assert camera_from_info(show.infos[0], False, '/camera_info') == CAMERA
+
+
+def test_a_rate_of_ones_own_and_compressed_images(ros, clip):
+    with Screening(kind=CompressedImage, topic='image/compressed', **clip, rate=100.0,
+                   image_transport='compressed') as show:
+        show.play()
+        wait_for(lambda: len(show.images) == 5)
+        assert 'jpeg' in show.images[0].format
+        np.testing.assert_allclose([decode_compressed(image).mean() for image in show.images], [0, 40, 80, 120, 160],
+                                   atol=3)
+        assert show.times[-1] - show.times[0] < 0.16  # 4 periods of 25 Hz, the video's own rate
+
+
+def test_pace_consumed_waits_for_people_and_loses_nothing(ros, clip):
+    with Screening(answer_after=0.1, **clip, pace='consumed') as show:
+        assert show.play() == 0
+        assert len(show.images) == 5 and show.node.unanswered == 0
+        assert np.diff(show.times).min() > 0.1
+
+
+def test_pace_consumed_goes_on_without_an_answer(ros, clip):
+    with Screening(**clip, pace='consumed', consume_timeout=0.1) as show:
+        assert show.play() == 0
+        wait_for(lambda: len(show.images) == 5)
+        assert show.node.unanswered == 5
+
+
+def test_a_loop_goes_on_with_rising_stamps_until_it_is_stopped(ros, clip):
+    with Screening(**clip, loop=True, rate=200.0) as show:
+        threading.Timer(1.0, lambda: setattr(show, 'stop', True)).start()
+        assert show.play() == 0
+        assert len(show.images) > 5
+        assert (np.diff([stamp_ns(image.header.stamp) for image in show.images]) > 0).all()
+
+
+def test_without_a_subscriber_it_starts_after_the_time_given(ros, clip):
+    node = VideoNode(namespace=next(_namespaces), parameter_overrides=[
+        Parameter(name, value=value) for name, value in {**clip, 'wait_for_subscriber': 0.5, 'rate': 200.0}.items()])
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    begin = time.monotonic()
+    assert node.play(spinner(executor, lambda: False)) == 0
+    assert node.published == 5 and 0.5 < time.monotonic() - begin < 3
+    executor.shutdown()
+    node.destroy_node()
+
+
+@pytest.mark.parametrize('change, words', [
+    ({'video': ''}, 'video: no footage given'), ({'video': '/nowhere.mp4'}, 'video: /nowhere.mp4: no such file'),
+    ({'calibration': ''}, 'calibration: name the YAML'), ({'calibration': '/nowhere.yaml'}, '/nowhere.yaml'),
+    ({'camera_name': 'cam9'}, 'cam9'), ({'pace': 'hasty'}, 'realtime | consumed'),
+    ({'source': 'x.mp4'}, 'no parameter source')])
+def test_a_start_that_cannot_be_says_why(ros, clip, change, words):
+    with pytest.raises(ParameterError) as error:
+        Screening(**{**clip, **change})
+    assert words in str(error.value)
+
+
+def test_a_calibration_of_another_size_is_refused(ros, clip, tmp_path):
+    with pytest.raises(ParameterError, match='64 x 48 px, but .* has 40 x 30'):
+        Screening(**{**clip, 'video': str(write_folder(tmp_path / 'images'))})
+
+
+def test_the_process_ends_by_itself_with_the_video_and_fails_in_one_line(ros, clip):
+    def play(**parameters):
+        settings = [word for name, value in parameters.items() for word in ('-p', f'{name}:={value}')]
+        return subprocess.run(
+            [sys.executable, '-c', 'from pose3d_ros.ros.video_node import main; raise SystemExit(main())', '--ros-args',
+             *settings], capture_output=True, text=True, timeout=60)
+
+    done = play(**clip, wait_for_subscriber=0.1, rate=100.0)
+    assert done.returncode == 0 and 'published 5 frames' in done.stderr + done.stdout
+    failed = play(**clip | {'video': '/nowhere.mp4'})
+    assert failed.returncode == 1 and '/nowhere.mp4' in failed.stderr and 'Traceback' not in failed.stderr
