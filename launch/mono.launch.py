@@ -9,12 +9,13 @@ the params_file.
 
 from __future__ import annotations
 
+import os
 from math import pi
 from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
 from launch import LaunchContext, LaunchDescription
-from launch.actions import DeclareLaunchArgument, LogInfo, OpaqueFunction, Shutdown
+from launch.actions import DeclareLaunchArgument, LogInfo, OpaqueFunction, SetEnvironmentVariable, Shutdown
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
@@ -48,7 +49,14 @@ def generate_launch_description() -> LaunchDescription:
                               choices=list(*choices) or None)
         for name, (default, description, *choices) in ARGUMENTS.items()
     ]
-    return LaunchDescription([*arguments, OpaqueFunction(function=start_nodes)])
+    return LaunchDescription([*arguments, *room_for_images(), OpaqueFunction(function=start_nodes)])
+
+
+def room_for_images() -> list[SetEnvironmentVariable]:
+    """Return what gives Fast DDS shared memory for whole images, where the user has not set up Fast DDS already."""
+    name = 'FASTRTPS' if os.environ.get('ROS_DISTRO') == 'humble' else 'FASTDDS'
+    name += '_DEFAULT_PROFILES_FILE'
+    return [] if name in os.environ else [SetEnvironmentVariable(name, str(CONFIG / 'fastdds.xml'))]
 
 
 def start_nodes(context: LaunchContext) -> list:

@@ -17,6 +17,7 @@ fingerprint() {
     find launch config -type f -not -path '*/__pycache__/*' | LC_ALL=C sort
   } | sha256sum | cut -c1-16
 }
+shape() { { cat CMakeLists.txt package.xml; ls msg; } | sha256sum | cut -c1-16; }
 built() { [[ -e install/local_setup.bash && $(cat build/fingerprint 2>/dev/null) == "$(fingerprint)" ]]; }
 
 if built; then exit 0; fi
@@ -25,7 +26,11 @@ flock 9
 if built; then exit 0; fi  # by the process that held the lock
 
 echo '[build] building messages and executables (log/latest_build has the details)' >&2
-rm -rf build/fingerprint build/pose3d_ros install  # what a deleted source left behind would stay importable
+rm -f build/fingerprint
+if [[ $(cat build/shape 2>/dev/null) != "$(shape)" ]]; then
+  rm -rf build/pose3d_ros install  # what a deleted message left behind would stay importable
+  shape >build/shape
+fi
 generator=()
 if command -v ninja >/dev/null; then generator=(-G Ninja); fi
 if ! colcon --log-level error --log-base log build \

@@ -114,7 +114,7 @@ def started(**arguments: str) -> list:
     """Return the actions that the launch file takes for these arguments."""
     pytest.importorskip('launch_ros', reason='launch and launch_ros come with a ROS 2 installation only')
     from launch import LaunchContext
-    from launch.actions import DeclareLaunchArgument, OpaqueFunction
+    from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
 
     specification = importlib.util.spec_from_file_location('mono_launch', MONO)
     assert specification is not None
@@ -125,7 +125,7 @@ def started(**arguments: str) -> list:
     context.launch_configurations.update(arguments)
     actions: list = []
     for entity in module.generate_launch_description().entities:
-        assert isinstance(entity, DeclareLaunchArgument | OpaqueFunction)
+        assert isinstance(entity, DeclareLaunchArgument | SetEnvironmentVariable | OpaqueFunction)
         actions += entity.visit(context) or []
     return actions
 
