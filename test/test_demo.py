@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import os
 import signal
 import subprocess
@@ -9,10 +11,14 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pose3d_ros.cli.errors import UserError
 from pose3d_ros.cli.nodes import Processes, interrupted_by_termination, private_domain
+from pose3d_ros.cli.places import config_file
+from pose3d_ros.cli.recording import FILES
+from pose3d_ros.cli.video import VideoReader, VideoWriter
 
 SLEEP = [sys.executable, '-c', 'import time; time.sleep(60)']
 STUBBORN = [sys.executable, '-c', 'import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); '
@@ -67,6 +73,67 @@ def test_two_demos_have_two_domains_on_this_computer_only() -> None:
     with private_domain() as first, private_domain() as second:
         assert first['ROS_DOMAIN_ID'] != second['ROS_DOMAIN_ID']
         assert first.get('ROS_AUTOMATIC_DISCOVERY_RANGE') == 'LOCALHOST' or first.get('ROS_LOCALHOST_ONLY') == '1'
+
+
+@pytest.fixture
+def short_video(sample_dir: Path, models_dir: Path, tmp_path: Path) -> Path:
+    """Return the first 15 frames of the sample's first camera."""
+    writer = VideoWriter(tmp_path / 'cam01.mp4', 60.0)
+    for _, image in zip(range(15), VideoReader(sample_dir / 'cam01.mp4').images()):
+        writer.write(image)
+    writer.close()
+    return tmp_path / 'cam01.mp4'
+
+
+def demo_of(video: Path, out: Path) -> list[str]:
+    return [sys.executable, '-m', 'pose3d_ros.cli.main', 'demo', '--video', str(video), '--calibration',
+            str(config_file('samples/single_person.yaml')), '--camera', 'cam01', '--out', str(out)]
+
+
+@pytest.mark.ros
+def test_demo_brings_every_frame_of_a_video_through_ros(short_video: Path, tmp_path: Path) -> None:
+    out = tmp_path / 'out'
+    done = subprocess.run(demo_of(short_video, out), capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in out.iterdir()) == sorted(FILES)
+    summary = json.loads((out / 'summary.json').read_text())
+    assert (summary['frames'], summary['frames_with_people']) == (15, 15)
+    assert summary['messages'] == {'people_2d': 15, 'markers': 15, 'image_annotated': 15}
+    assert 0 < summary['latency_ms']['p50'] <= summary['latency_ms']['p95'] < 5000
+    assert summary['fps'] > 0 and summary['provider']
+    assert {'detect', 'track', 'lift', 'refine'} <= set(summary['stage_ms'])
+    rows = list(csv.DictReader((out / 'people.csv').read_text().splitlines()))
+    assert len({row['stamp_s'] for row in rows}) == 15
+    distances = [float(row['z_m']) for row in rows if row['joint'] == 'pelvis' and row['id'] == '1']
+    assert 2.0 < np.median(distances) < 6.0  # he stands at about 3.4 m
+    assert VideoReader(out / 'annotated.mp4').count == 15
+
+
+@pytest.mark.ros
+def test_an_interrupted_demo_stops_its_nodes_and_leaves_nothing_half_done(short_video: Path, tmp_path: Path) -> None:
+    out = tmp_path / 'out'
+    demo = subprocess.Popen(demo_of(short_video, out), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    children = Path(f'/proc/{demo.pid}/task/{demo.pid}/children')
+    wait_for(lambda: len(children.read_text().split()) >= 2 and out.exists())
+    pids = [int(pid) for pid in children.read_text().split()]
+    demo.send_signal(signal.SIGTERM)
+    _, said = demo.communicate(timeout=30)
+    assert demo.returncode == 130
+    assert 'Traceback' not in said
+    assert not any(alive(pid) for pid in pids)
+    assert list(out.iterdir()) == []
+
+
+@pytest.mark.ros
+def test_a_node_that_dies_ends_the_demo_with_its_reason(short_video: Path, tmp_path: Path) -> None:
+    params = tmp_path / 'params.yaml'
+    params.write_text('/**/mono_node:\n  ros__parameters:\n    max_poeple: 3\n')
+    done = subprocess.run([*demo_of(short_video, tmp_path / 'out'), '--params', str(params)], capture_output=True,
+                          text=True, timeout=120, check=False)
+    assert done.returncode == 1
+    assert 'mono_node' in done.stderr and 'max_people' in done.stderr
+    assert 'Traceback' not in done.stderr
+    assert not (tmp_path / 'out' / 'summary.json').exists()
 
 
 def test_termination_is_handled_like_an_interrupt() -> None:

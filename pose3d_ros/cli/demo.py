@@ -87,7 +87,8 @@ def chosen_source(video: Path | None, calibration: Path | None, camera: str) -> 
 
 def node_command(node: str, params: Path, **parameters: Any) -> list[str]:
     """Return the command that runs a node of this package with a parameter file and single parameters on top."""
-    command = [sys.executable, '-m', f'pose3d_ros.ros.{node}', '--ros-args', '--params-file', str(params)]
+    program = f'import sys; from pose3d_ros.ros.{node} import main; sys.exit(main())'
+    command = [sys.executable, '-c', program, '--ros-args', '--params-file', str(params)]
     for name, value in parameters.items():
         command += ['-p', f'{name}:={json.dumps(value)}']  # JSON, so that a folder called 007 stays a string
     return command

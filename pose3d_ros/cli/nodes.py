@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pose3d_ros.cli.errors import UserError
+from pose3d_ros.cli.places import config_file
 
 _LOG_LINES = 12    # of a process that died, shown to the user
 _PARENT_DEATH = 1  # prctl PR_SET_PDEATHSIG
@@ -86,11 +87,16 @@ class Processes:
 
 @contextmanager
 def private_domain() -> Iterator[dict[str, str]]:
-    """Yield the environment of a ROS domain that reaches this computer only and that no other demo uses meanwhile."""
+    """Yield the environment of a ROS domain that reaches this computer only and that no other demo uses meanwhile.
+
+    Shared memory has room for whole images, unless the user has set up Fast DDS already.
+    """
+    names = ('FASTDDS_DEFAULT_PROFILES_FILE', 'FASTRTPS_DEFAULT_PROFILES_FILE')  # the second is that of Humble
+    room = {} if any(name in os.environ for name in names) else dict.fromkeys(names, str(config_file('fastdds.xml')))
     with _claimed_domain() as domain:
         reach = ({'ROS_LOCALHOST_ONLY': '1'} if os.environ.get('ROS_DISTRO') == 'humble'
                  else {'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST'})
-        yield {**os.environ, 'ROS_DOMAIN_ID': str(domain), 'PYTHONUNBUFFERED': '1', **reach}
+        yield {**os.environ, 'ROS_DOMAIN_ID': str(domain), 'PYTHONUNBUFFERED': '1', **reach, **room}
 
 
 @contextmanager

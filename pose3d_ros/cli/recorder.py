@@ -50,7 +50,7 @@ class Recorder(Node):
         self.create_subscription(People3D, 'people', self._on_people, _ALL)
         self.create_subscription(People2D, 'people_2d', lambda message: self._count('people_2d'), _ALL)
         self.create_subscription(MarkerArray, 'markers', lambda message: self._count('markers'), _ALL)
-        self.create_subscription(Image, 'image_annotated', self.pending.append, _ALL)
+        self.create_subscription(Image, 'image_annotated', self._on_image, _ALL)
         self.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, _ALL)
 
     def connected(self) -> bool:
@@ -89,6 +89,9 @@ class Recorder(Node):
         self._stamps.add(stamp)
         self.recording.add_people(stamp, message.header.frame_id, from_people(message))
         _say(frames=self.recording.frames)
+
+    def _on_image(self, message: Image) -> None:
+        self.pending.append(message)
 
     def _count(self, topic: str) -> None:
         self.counts[topic] += 1
