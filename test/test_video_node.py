@@ -108,6 +108,8 @@ def test_pace_consumed_waits_for_people_and_loses_nothing(ros, clip):
         assert show.play() == 0
         assert len(show.images) == 5 and show.node.unanswered == 0
         assert np.diff(show.times).min() > 0.1
+        stamps = [stamp_ns(image.header.stamp) for image in show.images]
+        np.testing.assert_allclose(np.diff(stamps), 1e9 / 25, atol=1)  # as filmed, however slow the answers
 
 
 def test_pace_consumed_goes_on_without_an_answer(ros, clip):

@@ -174,7 +174,7 @@ def show(out: Path) -> None:
     summary = json.loads((out / 'summary.json').read_text())
     latency = summary['latency_ms']
     print(f'{summary["frames_with_people"]} of {summary["frames"]} frames with people, {summary["fps"]} frames/s, '
-          f'stamp to people p50 {latency["p50"]} ms, p95 {latency["p95"]} ms, on {summary["provider"]}')
+          f'image to people p50 {latency["p50"]} ms, p95 {latency["p95"]} ms, on {summary["provider"]}')
     for name, purpose in (('picture.png', 'the camera image, from the side and from above'),
                           ('annotated.mp4', 'the video with skeletons'), ('people.csv', 'every joint in metres'),
                           ('summary.json', 'figures')):

@@ -21,7 +21,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CameraInfo, Image
 from visualization_msgs.msg import MarkerArray
 
 from pose3d_ros.cli.errors import UserError
@@ -31,6 +31,7 @@ from pose3d_ros.ros.convert import from_people, stamp_ns
 from pose3d_ros.ros.images import decode_image
 
 _ALL = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=100, reliability=ReliabilityPolicy.RELIABLE)
+_LENIENT = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=100, reliability=ReliabilityPolicy.BEST_EFFORT)
 _IDLE_S = 1.0        # without a message after the last image: everything has come
 _DIAGNOSTICS_S = 3.0  # diagnostics come once a second; wait at most this long for those of the last frame
 
@@ -47,6 +48,8 @@ class Recorder(Node):
         self.pending: deque[Image] = deque()
         self.first_s = self.last_s = self.diagnosed_s = 0.0
         self._stamps: set[int] = set()
+        self._sent_ns: dict[int, int] = {}
+        self.create_subscription(CameraInfo, 'camera_info', self._on_camera_info, _LENIENT)
         self.create_subscription(People3D, 'people', self._on_people, _ALL)
         self.create_subscription(People2D, 'people_2d', lambda message: self._count('people_2d'), _ALL)
         self.create_subscription(MarkerArray, 'markers', lambda message: self._count('markers'), _ALL)
@@ -80,10 +83,15 @@ class Recorder(Node):
             'messages': self.counts,
         }
 
+    def _on_camera_info(self, message: CameraInfo, info: Any) -> None:
+        """Note when an image was sent: its camera_info comes right before it. (Stamps follow the footage instead.)"""
+        self._sent_ns[stamp_ns(message.header.stamp)] = _received_ns(info)
+
     def _on_people(self, message: People3D, info: Any) -> None:
         received = _received_ns(info)
         stamp = stamp_ns(message.header.stamp)
-        self.latency_ms.append((received - stamp) * 1e-6)
+        if stamp in self._sent_ns:
+            self.latency_ms.append((received - self._sent_ns[stamp]) * 1e-6)
         self.last_s = time.monotonic()
         self.first_s = self.first_s or self.last_s
         self._stamps.add(stamp)

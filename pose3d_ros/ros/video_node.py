@@ -18,7 +18,7 @@ from pose3d_ros.camera import CalibrationError, Camera
 from pose3d_ros.footage import Footage, FootageError, open_footage
 from pose3d_ros.footage import Image as Picture
 from pose3d_ros.msg import People3D
-from pose3d_ros.ros.convert import stamp_ns, to_info
+from pose3d_ros.ros.convert import stamp_ns, to_info, to_stamp
 from pose3d_ros.ros.declare import declare, values_of
 from pose3d_ros.ros.images import encode_image
 from pose3d_ros.ros.input import resolve_topics
@@ -33,7 +33,11 @@ JPEG_QUALITY = 90
 
 
 class VideoNode(Node):
-    """Publishes each image with its camera_info, stamped when it is published. Raises ParameterError at the start."""
+    """Publishes each image with its camera_info. Raises ParameterError at the start.
+
+    In real time an image is stamped when it is published. With pace consumed, stamps follow the footage from the moment
+    it starts, however long the answers take: people move as fast as they did when they were filmed.
+    """
 
     def __init__(self, **node_arguments: Any) -> None:
         super().__init__('video_node', **node_arguments)
@@ -44,6 +48,7 @@ class VideoNode(Node):
         self.published = 0
         self.unanswered = 0  # frames for which no people came in time, with pace consumed
         self._answered_ns = -1
+        self._stamp_ns = 0   # of the last image
         topics = resolve_topics(self, str(self._values['image_transport']), 'raw')
         self._compressed = topics.compressed
         self._images: Publisher = self.create_publisher(CompressedImage if topics.compressed else Image, topics.image,
@@ -78,23 +83,27 @@ class VideoNode(Node):
     def _play_once(self, spin: Spin, period: float) -> bool:
         """Publish all images once; returns False when it is time to end."""
         due = time.monotonic()
-        for image in self.footage.images():
+        realtime = self._values['pace'] == 'realtime'
+        begun_ns = max(self.get_clock().now().nanoseconds, self._stamp_ns + round(1e9 * period))
+        for number, image in enumerate(self.footage.images()):
             if not spin(due - time.monotonic()):
                 return False
-            stamp = self._publish(image)
-            if self._values['pace'] == 'realtime':
+            stamp = (self.get_clock().now().nanoseconds if realtime or not period
+                     else begun_ns + round(1e9 * number * period))
+            self._publish(image, stamp)
+            if realtime:
                 due = max(due + period, time.monotonic())  # what is late is not made up for by a burst
             elif not self._wait_for_people(spin, stamp):
                 return False
         return True
 
-    def _publish(self, image: Picture) -> int:
-        """Publish one image and its camera_info; returns the stamp in nanoseconds."""
-        header = Header(stamp=self.get_clock().now().to_msg(), frame_id=self._values['frame_id'])
+    def _publish(self, image: Picture, stamp: int) -> None:
+        """Publish one image and its camera_info; stamp in nanoseconds."""
+        header = Header(stamp=to_stamp(stamp), frame_id=self._values['frame_id'])
+        self._stamp_ns = stamp
         self._infos.publish(to_info(self.camera, header))
         self._images.publish(_to_jpeg(image, header) if self._compressed else encode_image(image, header))
         self.published += 1
-        return stamp_ns(header.stamp)
 
     def _wait_for_subscriber(self, spin: Spin) -> bool:
         def listened_to() -> bool:
