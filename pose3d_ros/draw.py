@@ -168,9 +168,11 @@ def draw_view(people: Sequence[Person3D], view: str, size: tuple[int, int], boun
     axes, signs, title = {'side': ((2, 1), (1, -1), 'from the side: distance, height [m]'),
                           'above': ((0, 2), (1, 1), 'from above: right, distance [m]')}[view]
     corners = np.sort(np.stack([bounds.low, bounds.high])[:, list(axes)] * signs, axis=0)
-    plane = _Plane(axes, signs, size, corners.mean(axis=0), float((np.array(size) / np.ptp(corners, axis=0)).min()))
-    canvas: Image = np.full((size[1], size[0], 3), _PAPER, dtype=np.uint8)
-    letter = max(0.4, min(size) / 1000)
+    letter = max(0.6, min(size) / 800)
+    strip = min(round(42 * letter), size[1] // 4)  # above the plot, for the title
+    area = (size[0], size[1] - strip)
+    plane = _Plane(axes, signs, area, corners.mean(axis=0), float((np.array(area) / np.ptp(corners, axis=0)).min()))
+    canvas: Image = np.full((area[1], area[0], 3), _PAPER, dtype=np.uint8)
     _draw_grid(canvas, plane, letter)
     _draw_camera(canvas, plane, letter)
     width = max(1, round(0.018 * plane.scale))
@@ -182,8 +184,9 @@ def draw_view(people: Sequence[Person3D], view: str, size: tuple[int, int], boun
         if usable.any():
             x, y = pixels[usable, 0].mean(), pixels[usable, 1].min()
             _write(canvas, f'#{person.id}', (x - 12 * letter, y - 16 * letter), 0.8 * letter, _INK)
-    _write(canvas, title, (14 * letter, 30 * letter), 0.8 * letter, _INK)
-    return canvas
+    heading: Image = np.full((strip, size[0], 3), _PAPER, dtype=np.uint8)
+    _write(heading, title, (14 * letter, 28 * letter), 0.8 * letter, _INK)
+    return np.concatenate([heading, canvas])
 
 
 def _draw_grid(canvas: Image, plane: _Plane, letter: float) -> None:

