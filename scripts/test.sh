@@ -11,14 +11,19 @@ run_pytest() {  # the per-test limit is in test/conftest.py; this one is for a p
   timeout --foreground --kill-after 20 1200 python -m pytest "$@"
 }
 
+failed=()
+check() {  # LABEL COMMAND...: run it; a failure is remembered, so that one run shows all there is to do
+  local label=$1
+  shift
+  say "$label"
+  "$@" || failed+=("$label")
+}
+parse_scripts() { local script; for script in scripts/*.sh .ci/run; do bash -n "$script" || return; done; }
+
 if (($#)) && [[ $1 != --lint ]]; then run_pytest "$@"; exit; fi
-say 'ruff'
-ruff check .
-say 'mypy'
-mypy
-say 'text files and shell scripts'
-python scripts/check_files.py
-for script in scripts/*.sh .ci/run; do bash -n "$script"; done
-if [[ ${1:-} == --lint ]]; then exit; fi
-say 'pytest'
-run_pytest
+check ruff ruff check .
+check mypy mypy
+check 'text files' python scripts/check_files.py
+check 'shell scripts' parse_scripts
+if [[ ${1:-} != --lint ]]; then check pytest run_pytest; fi
+if ((${#failed[@]})); then say "failed: ${failed[*]}"; exit 1; fi

@@ -114,7 +114,8 @@ def test_package_xml_declares_what_is_imported_and_nothing_else() -> None:
 
 def test_cmake_finds_what_package_xml_declares_for_it() -> None:
     found = set(re.findall(r'^ *find_package\((\w+) REQUIRED\)', CMAKE, re.MULTILINE))
-    assert found == declared('buildtool_depend', 'depend', 'test_depend') - {'python3-pytest', 'python3-hypothesis'}
+    assert found <= declared('buildtool_depend', 'depend', 'test_depend')
+    assert found >= declared('buildtool_depend', 'depend')
 
 
 def test_every_message_is_built() -> None:
