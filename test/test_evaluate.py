@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from numpy.typing import NDArray
 
 from pose3d_ros.camera import Camera
 from pose3d_ros.cli.evaluate_sample import figures
+from pose3d_ros.cli.main import main
 from pose3d_ros.cli.sample_reference import View, build_reference, largest
 from pose3d_ros.cli.sample_scores import add_up, is_swapped, on_subject, score, size_of
 from pose3d_ros.records import JointState, Person2D, Person3D, PersonState
@@ -178,3 +181,17 @@ def test_figures_carry_the_agreed_names(one_view: tuple[NDArray, NDArray]) -> No
     assert {'person_share', 'id_switches', 'swap_share'} <= set(values)
     for model in ('full', 'heavy'):
         assert {'mpjpe_mm', 'pa_mpjpe_mm', 'mrpe_mm', 'cam0'} <= set(values[model])
+
+
+@pytest.mark.slow
+def test_what_ships_finds_the_man_on_the_beam(sample_dir: Path, models_dir: Path, tmp_path: Path) -> None:
+    if not (models_dir / 'pose_landmark_heavy.onnx').exists():
+        pytest.skip('the reference needs the heavy model: `pose3d fetch` where npm is installed')
+    assert main(['evaluate', 'sample', '--models', 'full', '--frames', '40', '--json', str(tmp_path / 'f.json')]) == 0
+    values = json.loads((tmp_path / 'f.json').read_text())
+    assert values['reference_reprojection_px'] < 10 and values['reference_dropped_views'] < 0.5
+    assert values['person_share'] >= 0.95
+    assert values['id_switches'] == 0
+    assert values['swap_share'] < 0.02
+    assert values['full']['mpjpe_mm'] < 150 and values['full']['pa_mpjpe_mm'] < 110  # wrong axes give far more
+    assert values['full']['mrpe_mm'] < 300

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         description='Mono 3D people of each sample camera against the robust triangulation of all four.')
     parser.add_argument('--models', nargs='+', choices=('lite', 'full', 'heavy'), default=['full', 'heavy'],
                         help='2D models to evaluate (default: full heavy)')
+    parser.add_argument('--frames', type=int, default=0, help='of each camera, from the start (default: all)')
     parser.add_argument('--runtime', default='auto', help='auto, cpu, cuda or tensorrt')
     add_json_option(parser)
 
@@ -56,7 +58,8 @@ def run(args: argparse.Namespace) -> int:
     views = load_views(config_file(CALIBRATION))
     videos = [VideoReader(Path(folder) / f'{view.name}.mp4') for view in views]
     models = list(dict.fromkeys(args.models))
-    runs = {model: run_model(model, views, videos, args.runtime) for model in dict.fromkeys([REFERENCE_MODEL, *models])}
+    runs = {model: run_model(model, views, videos, args.runtime, args.frames)
+            for model in dict.fromkeys([REFERENCE_MODEL, *models])}
     reference = build_reference(views, [run.detected for run in runs[REFERENCE_MODEL]])
     scores = {model: [score(view.camera.project(reference.in_view(view)), reference.in_view(view), run.detected,
                             run.tracked, run.lifted) for view, run in zip(views, runs[model])] for model in models}
@@ -76,15 +79,20 @@ def load_views(path: Path) -> list[View]:
     return views
 
 
-def run_model(model: str, views: Sequence[View], videos: Sequence[VideoReader], runtime: str) -> list[Run]:
-    """Run one pipeline over all videos, as a node would: frame by frame, stamped by the video's frame rate."""
+def run_model(model: str, views: Sequence[View], videos: Sequence[VideoReader], runtime: str,
+              frames: int = 0) -> list[Run]:
+    """Run one pipeline over all videos, as a node would: frame by frame, stamped by the video's frame rate.
+
+    frames: at most so many of each video, 0 for all.
+    """
     pipeline = Pipeline.open(detector_model=model, runtime=runtime)
     runs = []
-    with progress(total=sum(video.count for video in videos), unit='frame', desc=f'{model:5}') as bar:
+    total = sum(min(video.count, frames or video.count) for video in videos)
+    with progress(total=total, unit='frame', desc=f'{model:5}') as bar:
         for view, video in zip(views, videos):
             pipeline.reset()
             found = Run([], [])
-            for frame in video.frames(view.camera):
+            for frame in islice(video.frames(view.camera), frames or None):
                 result = pipeline(frame)
                 found.tracked.append(result.people_2d)
                 found.lifted.append(result.people)
