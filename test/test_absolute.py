@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from procedural import write_mocap
+from scipy.spatial.transform import Rotation
 
 torch = pytest.importorskip('torch', reason='training needs PyTorch: make train-env')
 
 from pose3d_ros.cli.main import main  # noqa: E402
-from pose3d_ros.lift import Lifter  # noqa: E402
-from pose3d_ros.nets.absolute import Normalise  # noqa: E402
+from pose3d_ros.lift import Lifter, root_position  # noqa: E402
+from pose3d_ros.nets.absolute import Normalise, facing  # noqa: E402
 from pose3d_ros.skeleton import HUMAN17  # noqa: E402
 from pose3d_ros.train import export as export_module  # noqa: E402
 from pose3d_ros.train.absolute import (  # noqa: E402
@@ -72,6 +73,34 @@ def test_the_normalised_pose_is_blind_to_place_and_size_which_are_kept_beside_it
     torch.testing.assert_close(near[:, :26], far[:, :26], atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(far[:, 26:28], near[:, 26:28] / 4 + 0.2)
     torch.testing.assert_close(scale, Normalise()(rays, confidence)[1] / 4)
+
+
+def test_the_turned_camera_looks_at_the_person_and_stays_level() -> None:
+    location = torch.randn(40, 2, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    turn = facing(location)
+    torch.testing.assert_close(turn @ turn.transpose(1, 2), torch.eye(3, dtype=torch.float64).expand(40, 3, 3))
+    torch.testing.assert_close(torch.linalg.det(turn), torch.ones(40, dtype=torch.float64))
+    direction = (turn @ torch.cat([location, torch.ones_like(location[:, :1])], dim=1)[..., None])[..., 0]
+    torch.testing.assert_close(direction[:, :2], torch.zeros(40, 2, dtype=torch.float64))
+    assert (direction[:, 2] > 0).all() and (turn[:, 0, 1] == 0).all()
+
+
+def test_a_network_sees_the_same_person_at_the_border_as_in_the_middle(samples: Samples) -> None:
+    """With the location hidden from it, the turned person gives the turned result, and the distance stays."""
+    network = make_network(32).eval()
+    network.lifter.first.weight.data[:, 26:28] = 0
+    whole = samples.where((samples.confidence > 0).all(axis=1))
+    relative, depth = predict(network, whole)
+    root = root_position(whole.rays, whole.confidence, relative, depth[:, 0], INPUTS)
+    pixels = np.concatenate([whole.rays, np.ones_like(whole.rays[..., :1])], axis=-1)
+    turn = Rotation.from_euler('y', 20, degrees=True).as_matrix()
+    turned = (pixels @ turn.T).astype(np.float32)
+    again, depth = predict(network, replace(whole, rays=turned[..., :2] / turned[..., 2:]))
+    root_again = root_position(turned[..., :2] / turned[..., 2:], whole.confidence, again, depth[:, 0], INPUTS)
+    assert len(whole) > 50
+    # The mean of rays is not quite the same point of the person from every direction: a small difference stays.
+    np.testing.assert_allclose(np.median(np.abs(again - relative @ turn.T)), 0, atol=0.002)
+    assert np.median(np.linalg.norm(root_again, axis=1) / np.linalg.norm(root, axis=1)) == pytest.approx(1, abs=0.02)
 
 
 def test_what_a_missing_joint_holds_does_not_matter() -> None:

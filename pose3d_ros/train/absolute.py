@@ -7,9 +7,11 @@ import csv
 import math
 import pickle
 import time
+import zipfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,8 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from pose3d_ros.lift import root_position
-from pose3d_ros.nets.absolute import AbsPoseLifter
+from pose3d_ros.lift import input_points, root_position
+from pose3d_ros.nets.absolute import AbsPoseLifter, FacingLifter
 from pose3d_ros.skeleton import HUMAN17
 from pose3d_ros.train.metrics import mpjpe, mrpe, pa_mpjpe
 from pose3d_ros.train.mocap import Mocap
@@ -32,7 +34,7 @@ CHECKPOINT = 'checkpoint.pt'
 class TrainSettings:
     """How long and how: defaults are those of the shipped weights."""
 
-    steps: int = 60000
+    steps: int = 40000
     batch: int = 256
     pool: int = 16384             # samples drawn at a time
     learning_rate: float = 1e-3
@@ -52,9 +54,9 @@ class CheckpointError(ValueError):
     """A checkpoint that does not belong to this training run."""
 
 
-def make_network(width: int, dropout: float = 0.0) -> AbsPoseLifter:
+def make_network(width: int, dropout: float = 0.0) -> FacingLifter:
     """Return the lifter for the package's joints, freshly initialised."""
-    return AbsPoseLifter(len(INPUTS), len(HUMAN17), width, dropout=dropout)
+    return FacingLifter(AbsPoseLifter(len(INPUTS), len(HUMAN17), width, dropout=dropout), input_points(INPUTS).tolist())
 
 
 def loss(relative: Tensor, depth: Tensor, true_relative: Tensor, true_depth: Tensor, pose_weight: float) -> Tensor:
@@ -105,9 +107,9 @@ class Run:
         self.settings = settings
         self.command = command
         self.network = make_network(settings.width, settings.dropout)
-        self.network.mixed = settings.mixed
+        self.network.lifter.mixed = settings.mixed
         self.average = copy.deepcopy(self.network).eval()
-        self.average.mixed = False
+        self.average.lifter.mixed = False
         self.optimiser = torch.optim.AdamW(self.network.parameters(), settings.learning_rate,
                                            weight_decay=settings.weight_decay)
         self.step = 0
@@ -150,7 +152,7 @@ class Run:
 
     def load(self, path: Path) -> None:
         """Continue from a checkpoint. Raises CheckpointError when it was made with other settings."""
-        state = torch.load(path, weights_only=True)
+        state = read_checkpoint(path)
         ours = asdict(self.settings)
         differing = [name for name in ('width', 'dropout', 'batch', 'seed')
                      if state['settings'].get(name) != ours[name]]
@@ -162,18 +164,27 @@ class Run:
         self.step, self.seconds = state['step'], state['seconds']
 
 
-def load_average(path: Path) -> tuple[AbsPoseLifter, str]:
-    """Return the averaged network of a checkpoint and the command that trained it. Raises CheckpointError."""
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Return what a checkpoint holds; nothing in it is executed. Raises CheckpointError."""
+    if not path.exists():
+        raise CheckpointError(f'{path} does not exist: train first (pose3d train absolute)')
+    if not zipfile.is_zipfile(path):
+        raise CheckpointError(f'{path} is not a checkpoint')
     try:
-        state = torch.load(path, weights_only=True)
+        return torch.load(path, weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError) as error:
+        raise CheckpointError(f'{path} is not a checkpoint ({error})') from error
+
+
+def load_average(path: Path) -> tuple[FacingLifter, str]:
+    """Return the averaged network of a checkpoint and the command that trained it. Raises CheckpointError."""
+    state = read_checkpoint(path)
+    try:
         network = make_network(state['settings']['width'])
         network.load_state_dict(state['average'])
-        command = str(state['command'])
-    except FileNotFoundError:
-        raise CheckpointError(f'{path} does not exist: train first (pose3d train absolute)') from None
-    except (KeyError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        return network.eval(), str(state['command'])
+    except (KeyError, RuntimeError) as error:
         raise CheckpointError(f'{path} is not a checkpoint of this lifter ({error})') from error
-    return network.eval(), command
 
 
 def train(mocap: Mocap, validation: Mocap, out: Path, settings: TrainSettings, samples: SampleSettings,
