@@ -19,7 +19,7 @@ from std_msgs.msg import Header
 
 from pose3d_ros.ros.compat import lifecycle_state, reuse_large_buffers, steady_clock
 from pose3d_ros.ros.declare import declare, values_of
-from pose3d_ros.ros.health import ERROR, OK, Health, to_diagnostics
+from pose3d_ros.ros.health import ERROR, OK, STALE, Health, to_diagnostics
 from pose3d_ros.ros.params import Parameter, ParameterError
 
 LOG_PERIOD_S = 5.0    # the same trouble is logged this often
@@ -76,7 +76,8 @@ class ManagedNode(LifecycleNode):
         self._diagnostics.publish(to_diagnostics(statuses, self.get_fully_qualified_name().lstrip('/'), header))
         for status in statuses:
             key = (status.name, status.level)
-            if status.level != OK and now - self._logged.get(key, -LOG_PERIOD_S) >= LOG_PERIOD_S:
+            patience = LOG_PERIOD_S if status.level == STALE else 0.0  # a camera may start a little later
+            if status.level != OK and now - self._logged.setdefault(key, now - LOG_PERIOD_S + patience) >= LOG_PERIOD_S:
                 self._logged[key] = now
                 if status.level == ERROR:  # two lines: rclpy lets no line change its severity
                     self.get_logger().error(status.message)
