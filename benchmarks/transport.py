@@ -43,9 +43,11 @@ def measure(seconds: float, profile: bool, reuse: bool) -> dict[str, float]:
     """Return the figures of one publisher and one listener, each a process of its own."""
     environment = {name: value for name, value in os.environ.items()
                    if not name.endswith('_DEFAULT_PROFILES_FILE') and not name.startswith('MALLOC_')}
+    humble = environment.get('ROS_DISTRO') == 'humble'
     environment['ROS_DOMAIN_ID'] = str(1 + os.getpid() % 100)
+    environment.update({'ROS_LOCALHOST_ONLY': '1'} if humble else {'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST'})
     if profile:
-        environment.update(FASTDDS_DEFAULT_PROFILES_FILE=str(PROFILE), FASTRTPS_DEFAULT_PROFILES_FILE=str(PROFILE))
+        environment[('FASTRTPS' if humble else 'FASTDDS') + '_DEFAULT_PROFILES_FILE'] = str(PROFILE)
     command = [sys.executable, __file__, '--seconds', str(seconds), *(['--reuse'] if reuse else [])]
     listener, publisher = (subprocess.Popen([*command, '--role', role], stdout=subprocess.PIPE, env=environment)
                            for role in ('listen', 'publish'))

@@ -17,6 +17,8 @@ pytest.importorskip('pose3d_ros.msg')
 
 from bench import SMALL, Bench, picture, wait_for  # noqa: E402
 from diagnostic_msgs.msg import DiagnosticStatus  # noqa: E402
+from lifecycle_msgs.msg import Transition  # noqa: E402
+from lifecycle_msgs.srv import ChangeState  # noqa: E402
 from rclpy.lifecycle import TransitionCallbackReturn  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
 from sensor_msgs.msg import CameraInfo, Image  # noqa: E402
@@ -52,6 +54,19 @@ def test_without_autostart_the_node_waits_for_its_transitions(ros):
         wait_for(lambda: not bench.tester.count_publishers(f'{bench.namespace}/people'))
 
 
+def test_a_lifecycle_manager_moves_the_node_by_its_services(ros):
+    with Bench(autostart=False) as bench:
+        change = bench.tester.create_client(ChangeState, f'{bench.namespace}/mono_node/change_state')
+        assert change.wait_for_service(10)
+        for transition, state in ((Transition.TRANSITION_CONFIGURE, 'inactive'),
+                                  (Transition.TRANSITION_ACTIVATE, 'active'),
+                                  (Transition.TRANSITION_ACTIVE_SHUTDOWN, 'finalized')):
+            future = change.call_async(ChangeState.Request(transition=Transition(id=transition)))
+            wait_for(future.done)
+            assert future.result().success and bench.state == state
+        assert bench.status('pipeline').message == 'finalized'
+
+
 def test_after_deactivation_work_can_begin_again(bench):
     bench.expect_people()
     for _ in range(3):
@@ -76,9 +91,9 @@ def test_a_model_that_cannot_be_opened_fails_configure_and_the_node_can_try_agai
         return fakes.FakePipeline()
 
     with Bench(open_pipeline=open_pipeline) as bench:
-        wait_for(lambda: attempts)
+        wait_for(lambda: attempts and bench.node.health.facts.problem and bench.state == 'unconfigured')
         status = bench.status('pipeline')
-        assert bench.state == 'unconfigured' and status.level == DiagnosticStatus.ERROR
+        assert status.level == DiagnosticStatus.ERROR
         assert 'pose3d fetch' in status.message
         assert bench.node.trigger_configure() == SUCCESS and bench.node.trigger_activate() == SUCCESS
         bench.ready().send_info()
@@ -91,8 +106,7 @@ def test_an_unforeseen_failure_to_configure_is_reported_and_recovered_from(ros):
         raise KeyError('surprise')
 
     with Bench(open_pipeline=open_pipeline) as bench:
-        wait_for(lambda: bench.node.health.facts.problem)
-        wait_for(lambda: bench.state == 'unconfigured')
+        wait_for(lambda: bench.node.health.facts.problem and bench.state == 'unconfigured')
         assert 'surprise' in bench.status('pipeline').message
 
 
@@ -196,25 +210,25 @@ def test_markers_go_when_the_person_does_and_when_the_node_stops(bench):
 
 
 def test_the_newest_frame_wins_and_latency_stays_bounded_under_three_times_the_load(ros):
-    frame_time = 1 / 30
+    frame_time = 0.08
     with Bench(pipeline=fakes.FakePipeline(delay_s=3 * frame_time)) as bench:
         bench.ready().send_info()
         arrivals = []
         bench.node.health.finished = lambda people, times_ms, *rest: arrivals.append(times_ms)
         begin = time.monotonic()
-        for number in range(90):
+        for number in range(45):
             time.sleep(max(0.0, begin + number * frame_time - time.monotonic()))
             bench.stamp_ns = time.time_ns()
             bench.publisher(Image, 'image').publish(bench.image())
         wait_for(lambda: len(arrivals) + bench.drops.get('overwritten', 0) == bench.node.health.received)
-        assert bench.node.health.received >= 75  # DDS may lose some on a busy machine
-        assert 20 <= len(arrivals) <= 40 and set(bench.drops) == {'overwritten'}
+        assert bench.node.health.received >= 35  # DDS may lose some on a busy machine
+        assert 10 <= len(arrivals) <= 20 and set(bench.drops) == {'overwritten'}
         waits = np.array([times['wait'] for times in arrivals])
         # An image waits for the one before at most, and only as long as until the next one comes.
         assert np.percentile(waits, 95) <= 1e3 * 2 * frame_time
         latency = np.array([times['latency'] for times in arrivals])
         assert np.percentile(latency, 95) <= 1e3 * 5 * frame_time
-        assert latency[-8:].mean() < latency[4:12].mean() + 1e3 * frame_time  # nothing builds up
+        assert latency[-5:].mean() < latency[2:7].mean() + 1e3 * frame_time  # nothing builds up
 
 
 def test_diagnostics_tell_times_counts_and_what_computes(bench):

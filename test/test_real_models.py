@@ -32,9 +32,9 @@ def cache(tmp_path, monkeypatch):
 
 def test_missing_models_are_a_clear_error_with_the_cure(ros, cache):
     with Bench(open_pipeline=Pipeline.open) as bench:
-        wait_for(lambda: bench.node.health.facts.problem)
+        wait_for(lambda: bench.node.health.facts.problem and bench.state == 'unconfigured')
         status = bench.status('pipeline')
-        assert bench.state == 'unconfigured' and status.level == DiagnosticStatus.ERROR
+        assert status.level == DiagnosticStatus.ERROR
         assert str(cache) in status.message and 'pose3d fetch' in status.message
 
 
@@ -45,8 +45,8 @@ def test_an_altered_model_is_refused_until_it_is_whole_again(ros, models_dir, ca
     content[len(content) // 2] ^= 1
     model.write_bytes(content)
     with Bench(open_pipeline=Pipeline.open) as bench:
-        wait_for(lambda: bench.node.health.facts.problem)
-        assert bench.state == 'unconfigured' and str(model) in bench.status('pipeline').message
+        wait_for(lambda: bench.node.health.facts.problem and bench.state == 'unconfigured')
+        assert str(model) in bench.status('pipeline').message
         shutil.copy(models_dir / model.name, model)
         assert bench.node.trigger_configure() == TransitionCallbackReturn.SUCCESS
         assert bench.status('pipeline').level == DiagnosticStatus.OK

@@ -1,11 +1,13 @@
 """Every parameter of the nodes, once: type, default, unit, range and description. YAML and tables are made from this.
 
     python -m pose3d_ros.ros.params > config/mono.yaml
+    python -m pose3d_ros.ros.params --markdown > docs/parameters.md
 """
 
 from __future__ import annotations
 
 import difflib
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -166,14 +168,21 @@ def yaml_text(nodes: Mapping[str, Sequence[Parameter]]) -> str:
     return '\n'.join(lines) + '\n'
 
 
-def markdown_table(table: Sequence[Parameter]) -> str:
-    """Return the table for the documentation."""
-    rows = ['| parameter | default | allowed | unit | description |', '|---|---|---|---|---|']
-    for parameter in table:
-        allowed = parameter.allowed.replace('|', '\\|')
-        rows.append(f'| `{parameter.name}` | {_yaml_value(parameter.default)} | {allowed} | {parameter.unit} | '
-                    f'{parameter.description} |')
-    return '\n'.join(rows) + '\n'
+def markdown_text(nodes: Mapping[str, Sequence[Parameter]]) -> str:
+    """Return the documentation of all parameters."""
+    lines = ['# Parameters', '', 'Made by: `python -m pose3d_ros.ros.params --markdown > docs/parameters.md`', '',
+             'Set them in a YAML file (config/mono.yaml has all of them), or with `-p name:=value`. A name that does not',
+             'exist, or a value that is not allowed, stops the node at its start. All can be set while the node is',
+             'unconfigured, except those marked (start), which are read once.']
+    for node, table in nodes.items():
+        lines += ['', f'## {node}', '',
+                  '| parameter | default | allowed | unit | description |', '|---|---|---|---|---|']
+        for parameter in table:
+            allowed = parameter.allowed.replace('|', '\\|')
+            start = ' (start)' if parameter.fixed else ''
+            lines.append(f'| `{parameter.name}`{start} | {_yaml_value(parameter.default)} | {allowed} | '
+                         f'{parameter.unit} | {parameter.description} |')
+    return '\n'.join(lines) + '\n'
 
 
 def _yaml_value(value: Value) -> str:
@@ -183,4 +192,4 @@ def _yaml_value(value: Value) -> str:
 
 
 if __name__ == '__main__':
-    print(yaml_text(NODES), end='')
+    print(markdown_text(NODES) if '--markdown' in sys.argv else yaml_text(NODES), end='')
