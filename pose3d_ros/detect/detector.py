@@ -145,7 +145,8 @@ class Detector:
         """Return the regions of those finds that are not of known people, the best ones as far as there is room."""
         self.counters['tiles'] = self._search.tiles_searched
         fresh = without_repeats(found[~close(found.circles(), known.circles()).any(axis=1)])
-        candidates = regions.from_circle(fresh.points[:, MID_HIP], fresh.points[:, BODY_CIRCLE])
+        candidates = regions.from_circle(fresh.points[:, MID_HIP], fresh.points[:, BODY_CIRCLE],
+                                         regions.FOUND_MARGIN)
         height, width = self._size[:2]
         return candidates[regions.plausible(candidates, width, height)][:self.settings.max_people - len(known)]
 

@@ -10,17 +10,18 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-# The enclosing circle of a person is enlarged by this to leave room for motion from one frame to the next.
-MARGIN = 1.25
+# The circle about a person is enlarged by this, to leave room for motion and error: where the search found somebody, and
+# where somebody was in the frame before. (On the sample footage 1.15 gives a tenth less error than the usual 1.25.)
+FOUND_MARGIN, FOLLOWED_MARGIN = 1.25, 1.15
 
 
-def from_circle(middle: NDArray, rim: NDArray) -> NDArray[np.float64]:
+def from_circle(middle: NDArray, rim: NDArray, margin: float) -> NDArray[np.float64]:
     """Return the regions (N, 4) about circles: middle (N, 2) px of the hips, rim (N, 2) px above the head.
 
-    The line from middle to rim points up in the crop; the side is the diameter times MARGIN.
+    The line from middle to rim points up in the crop; the side is the diameter times the margin.
     """
     up = np.asarray(rim, np.float64) - middle
-    side = 2.0 * MARGIN * np.hypot(up[:, 0], up[:, 1])
+    side = 2.0 * margin * np.hypot(up[:, 0], up[:, 1])
     return np.column_stack([middle, side, np.arctan2(up[:, 0], -up[:, 1])])
 
 
