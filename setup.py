@@ -4,8 +4,10 @@ from glob import glob
 
 from setuptools import setup
 
-# Beside the package, as in a ROS installation: <prefix>/share/pose3d_ros/config.
+# As in a ROS installation: <prefix>/share/pose3d_ros/config, and the marker by which ROS finds the package.
 setup(data_files=[
+    ('share/ament_index/resource_index/packages', ['resource/pose3d_ros']),
+    ('share/pose3d_ros', ['package.xml']),
     ('share/pose3d_ros/config', glob('config/*.*')),
     ('share/pose3d_ros/config/samples', glob('config/samples/*')),
 ])

@@ -78,7 +78,8 @@ class Handedness:
         relabel = belief < 0
         self.belief = min(abs(belief), settings.certainty)
         self._exchanged = (same < 0) != relabel
-        return Decision((parts & self._exchanged[:, None]).any(axis=0), relabel)
+        upper, lower = (part & exchanged for part, exchanged in zip(parts, self._exchanged, strict=True))
+        return Decision(upper | lower, relabel)
 
     def _motion_evidence(self, person: Person2D, expected: NDArray[np.float64], gap: float, parts: NDArray[np.bool_],
                          ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

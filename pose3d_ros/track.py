@@ -201,4 +201,3 @@ def box_overlap(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
         return 0.0
     shared = float(width * height)
     return shared / (_size(a) ** 2 + _size(b) ** 2 - shared)
-
