@@ -171,8 +171,8 @@ def yaml_text(nodes: Mapping[str, Sequence[Parameter]]) -> str:
 def markdown_text(nodes: Mapping[str, Sequence[Parameter]]) -> str:
     """Return the documentation of all parameters."""
     lines = ['# Parameters', '', 'Made by: `python -m pose3d_ros.ros.params --markdown > docs/parameters.md`', '',
-             'Set them in a YAML file (config/mono.yaml has all of them) or with `-p name:=value`. A name that does not',
-             'exist, or a value that is not allowed, stops the node at its start. All can be set while the node is',
+             'Set them in a YAML file (config/mono.yaml has all of them) or with `-p name:=value`. A name that does',
+             'not exist, or a value that is not allowed, stops the node at its start. All can be set while the node is',
              'unconfigured, except those marked (start), which are read once.']
     for node, table in nodes.items():
         lines += ['', f'## {node}', '',
