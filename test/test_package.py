@@ -183,9 +183,9 @@ def test_a_wheel_brings_weights_configuration_and_the_command(tmp_path: Path) ->
     pytest.importorskip('setuptools', minversion='70.1')
     source = tmp_path / 'source'
     source.mkdir()
-    for name in ('pose3d_ros', 'config'):
+    for name in ('pose3d_ros', 'config', 'resource'):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns('__pycache__'))
-    for name in ('setup.py', 'setup.cfg', 'pyproject.toml', 'LICENSE', 'README.md'):
+    for name in ('setup.py', 'setup.cfg', 'pyproject.toml', 'package.xml', 'LICENSE', 'README.md'):
         if (ROOT / name).exists():
             shutil.copy(ROOT / name, source)
     command = [sys.executable, '-m', 'pip', 'wheel', '--quiet', '--no-deps', '--no-build-isolation',
@@ -199,6 +199,7 @@ def test_a_wheel_brings_weights_configuration_and_the_command(tmp_path: Path) ->
             assert str(path.relative_to(ROOT)) in names
     for path in sorted((ROOT / 'config').rglob('*.yaml')):
         assert any(name.endswith(f'/data/share/pose3d_ros/{path.relative_to(ROOT)}') for name in names)
+    assert any(name.endswith('/share/ament_index/resource_index/packages/pose3d_ros') for name in names)
     assert not any(name.startswith(('test/', 'pose3d_ros/msg')) for name in names)
     entry_points, = (name for name in names if name.endswith('entry_points.txt'))
     assert 'pose3d = pose3d_ros.cli.main:main' in zipfile.ZipFile(wheel).read(entry_points).decode()
