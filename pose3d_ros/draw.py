@@ -175,7 +175,7 @@ def draw_view(people: Sequence[Person3D], view: str, size: tuple[int, int], boun
     canvas: Image = np.full((area[1], area[0], 3), _PAPER, dtype=np.uint8)
     _draw_grid(canvas, plane, letter)
     _draw_camera(canvas, plane, letter)
-    width = max(1, round(0.018 * plane.scale))
+    width = max(2, round(0.03 * plane.scale))
     for person in sorted(people, key=person_distance, reverse=True):
         visible = np.where(person.joint_state == JointState.OBSERVED, 1.0, _FAINT)
         pixels = plane.meet(person.position)
