@@ -57,7 +57,7 @@ class Poses:
     @classmethod
     def join(cls, first: Poses, second: Poses) -> Poses:
         """Return the regions of both, in this order."""
-        return cls(*(np.concatenate([getattr(first, field.name), getattr(second, field.name)]) for field in fields(cls)))
+        return cls(*(np.concatenate([getattr(part, field.name) for part in (first, second)]) for field in fields(cls)))
 
     @classmethod
     def none(cls) -> Poses:
@@ -116,8 +116,8 @@ def refine(points: NDArray, heatmap: NDArray, least_peak: float = 0.5) -> tuple[
     """Move each point to the centre of the heat in the 7x7 cells about it, where that reaches least_peak.
 
     points (N, P, 2) px of the 256 px crop; heatmap (N, P, 64, 64) logits, cell i at pixel 4 i. A window is cut at the
-    map's edge, the weights are the squared heat. Returns the points (N, P, 2), the highest heat (N, P) in 0..1 (0 for a window wholly outside), and the
-    weights' standard deviation per axis (N, P) in px of the crop.
+    map's edge; the weights are the squared heat. Returns the points (N, P, 2), the highest heat (N, P) in 0..1 (0 for a
+    window wholly outside), and the weights' standard deviation per axis (N, P) in px of the crop.
     """
     step = INPUT_SIZE / _CELLS
     people, joints = points.shape[:2]

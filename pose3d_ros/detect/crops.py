@@ -8,7 +8,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-
 _COARSEST = 8.0  # px of the image per px of the crop up to which one sample per pixel will do
 
 
@@ -25,7 +24,9 @@ def warp(image: NDArray[np.uint8], crop_map: NDArray, size: int) -> NDArray[np.u
         fine[:, 2] -= fine[:, :2].sum(axis=1) * (samples - 1) / 2.0
     crop = cv2.warpAffine(image, fine, (size * samples, size * samples),
                           flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_CONSTANT)
-    return crop if samples == 1 else cv2.resize(crop, (size, size), interpolation=cv2.INTER_AREA)
+    if samples > 1:
+        crop = cv2.resize(crop, (size, size), interpolation=cv2.INTER_AREA)
+    return np.asarray(crop, np.uint8)
 
 
 def fill_rgb(planes: NDArray[np.float32], crop: NDArray[np.uint8], gain: float, offset: float) -> None:

@@ -115,7 +115,8 @@ class Detector:
         lost = np.setdiff1d(np.arange(len(before)), stayed)
         if len(lost):
             self.counters['lost'] += len(lost)
-            self._missed += [_Missed(tile, self.settings.search_period) for tile in _tiles_about(before[lost])]
+            missed = [_Missed(tile, self.settings.search_period) for tile in _tiles_about(before[lost])]
+            self._missed = (self._missed + missed)[-self.settings.max_people:]
             if self._since_sweep >= self.settings.search_period:  # not in every frame, however often somebody is lost
                 more = self._read(image, self._sweep(image, poses))
                 poses, _ = self._accept(Poses.join(poses, more), len(poses))
@@ -144,7 +145,8 @@ class Detector:
     def _newcomers(self, found: Finds, known: Poses) -> NDArray[np.float64]:
         """Return the regions of those finds that are not of known people, the best ones as far as there is room."""
         self.counters['tiles'] = self._search.tiles_searched
-        fresh = without_repeats(found[~close(found.circles(), known.circles()).any(axis=1)])
+        again = close(found.circles(), known.circles()).any(axis=1)
+        fresh = without_repeats(found[np.flatnonzero(~again)])
         candidates = regions.from_circle(fresh.points[:, MID_HIP], fresh.points[:, BODY_CIRCLE],
                                          regions.FOUND_MARGIN)
         height, width = self._size[:2]
@@ -156,7 +158,7 @@ class Detector:
         return self._landmarks(image, wanted) if len(wanted) else Poses.none()
 
     def _accept(self, poses: Poses, followed: int) -> tuple[Poses, NDArray[np.intp]]:
-        """Return those that are people, each once, and their positions among the given. The first ones were followed."""
+        """Return those that are people, each once, and their positions among the given; the first were followed."""
         settings, (height, width) = self.settings, self._size[:2]
         known = np.arange(len(poses)) < followed
         least = np.where(known, settings.keep_share, 1.0)

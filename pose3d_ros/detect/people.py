@@ -49,7 +49,7 @@ def _heat(poses: Poses) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 def in_image(pixels: NDArray, width: int, height: int) -> NDArray[np.bool_]:
     """Return which pixels (..., 2) lie on the image: within half a pixel of a pixel's centre."""
-    return ((pixels >= -0.5) & (pixels < [width - 0.5, height - 0.5])).all(axis=-1)
+    return np.asarray(((pixels >= -0.5) & (pixels < [width - 0.5, height - 0.5])).all(axis=-1))
 
 
 def boxes(poses: Poses, width: int, height: int) -> NDArray[np.float64]:

@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-# The circle about a person is enlarged by this, to leave room for motion and error: where the search found somebody, and
-# where somebody was in the frame before. (On the sample footage 1.15 gives a tenth less error than the usual 1.25.)
+# The circle about a person is enlarged by this, to leave room for motion and error: where the search found somebody,
+# and where somebody was in the frame before. (On the sample footage 1.15 gives a tenth less error than the usual 1.25.)
 FOUND_MARGIN, FOLLOWED_MARGIN = 1.25, 1.15
 
 

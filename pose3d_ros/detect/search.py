@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -61,8 +62,8 @@ class TileSearch:
     def within(self, image: NDArray[np.uint8], chosen: NDArray, known: NDArray) -> Finds:
         """Search the given tiles (T, 3) x0, y0, side; return one find per person, in px of the image.
 
-        known (K, 33, 2) px: joints of people whom one has already. They are painted over, as the network answers for the
-        most prominent person in a tile and misses others beside him.
+        known (K, 33, 2) px: joints of people whom one has already. They are painted over, as the network answers for
+        the most prominent person in a tile and misses others beside him.
         """
         found: list[Finds] = []
         for first in range(0, len(chosen), _BATCH):

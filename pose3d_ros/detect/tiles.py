@@ -7,10 +7,10 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-# The detector needs a person to be at least this share of the tile's side (measured; see benchmarks/detect_recall.py).
+# The detector needs a person to be at least this share of the tile's side (measured; benchmarks/detect_recall.py).
 LEAST_SHARE = 0.4
-# Neighbouring scales differ by at most this factor: a tile is asked for people of LEAST_SHARE to LEAST_SHARE * SCALE_STEP
-# of its side; the next larger tile takes over from there.
+# Neighbouring scales differ by at most this factor: a tile is asked for people from LEAST_SHARE of its side up to this
+# many times that; from there the next larger tile takes over.
 SCALE_STEP = 1.65
 # The part of a person that a tile is sure to hold: from the top of the head down this share of the height, and this
 # wide over the height. The detector goes by the head and the trunk: legs may be cut off, and arms that reach out.
@@ -44,7 +44,7 @@ def plan(width: int, height: int, min_person_height: float) -> NDArray[np.float6
 
 
 def _starts(length: float, side: float, overlap: float) -> NDArray[np.float64]:
-    """Return where intervals of a side start, so that any stretch of `overlap` within 0 .. length lies in one of them."""
+    """Return where intervals of a side start, so that any stretch of `overlap` in 0 .. length lies in one of them."""
     if side >= length:
         return np.array([(length - side) / 2.0])
     count = math.ceil((length - side) / (side - overlap) - 1e-9) + 1 if side > overlap else math.ceil(length - side) + 1
