@@ -60,10 +60,12 @@ class Uncertainty:
     """One standard deviation of what the network gives, measured on validation data and stored in the model file.
 
     root_depth (J + 1,): relative, of the root depth, by the number of input joints seen. across, along (2, 17) m: of
-    each joint against the root, across and along its ray; row 0 for observed joints, row 1 for inferred ones.
+    each joint against the root, across and along its ray; row 0 for observed joints, row 1 for inferred ones. spread
+    (J + 1,): factor of across and along, by the number of input joints seen.
     """
 
     root_depth: NDArray[np.float64]
+    spread: NDArray[np.float64]
     across: NDArray[np.float64]
     along: NDArray[np.float64]
 
@@ -173,12 +175,12 @@ def joint_covariance(position: NDArray, state: NDArray, seen: NDArray, sigma: ND
     own errors, across its ray (never below what the 2D measurement allows) and along it.
     """
     root = position[:, :1]
-    relative_depth = uncertainty.root_depth[np.minimum(seen, len(uncertainty.root_depth) - 1)]
-    shift = relative_depth[:, None, None] * root
+    shift = uncertainty.root_depth[seen][:, None, None] * root
+    spread = uncertainty.spread[seen][:, None]
     row = (state != JointState.OBSERVED).astype(np.intp)
     joints = np.arange(position.shape[1])
-    across = np.fmax(uncertainty.across[row, joints], sigma * np.maximum(position[..., 2], NEAREST)) ** 2
-    along = uncertainty.along[row, joints] ** 2
+    across = np.fmax(spread * uncertainty.across[row, joints], sigma * np.maximum(position[..., 2], NEAREST)) ** 2
+    along = (spread * uncertainty.along[row, joints]) ** 2
     ray = position / np.linalg.norm(position, axis=-1, keepdims=True)
     outer = ray[..., :, None] * ray[..., None, :]
     own = across[..., None, None] * np.eye(3) + (along - across)[..., None, None] * outer

@@ -20,10 +20,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from pose3d_ros.lift import DOUBT_SIGMA, NEAREST
+
 SMALLEST_SCALE = 1e-3  # rays: a person of this size would be some 500 m away
-NEAREST = 0.1          # of the depth of the mean ray, and m: nothing seen is taken to be nearer to the camera plane
 WIDEST = 2.0           # rays: a person farther out (a fisheye's border) counts as being there; training ends at 1.7
-DOUBT_SIGMA = 2.0      # a joint found with confidence 0 is taken to be (1 + this) times less exact
 
 
 class Normalise(nn.Module):

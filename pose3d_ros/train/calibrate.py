@@ -42,7 +42,7 @@ def calibrate(samples: Samples, relative: NDArray, depth: NDArray) -> Uncertaint
     """Return constants with which the 90 % ellipsoids hold 90 % of these samples' joints.
 
     Standard deviations come from the 90 % quantile of the absolute errors, so that rare large errors do not blow up
-    what holds for most; a last common factor makes the share exact.
+    what holds for most; a last factor for each number of joints seen makes the share exact.
     """
     seen = (samples.confidence > 0).sum(axis=1)
     root = root_position(samples.rays, samples.confidence, relative, depth[:, 0], INPUTS)
@@ -58,19 +58,20 @@ def calibrate(samples: Samples, relative: NDArray, depth: NDArray) -> Uncertaint
     # Two components across the ray: their squared sum divided by two is the mean square of one of them.
     across = np.sqrt(((own * own).sum(axis=-1) - along ** 2).clip(min=0) / 2)
     state, _ = joint_states(samples.confidence, INPUTS)
-    constants = Uncertainty(root_depth, *(
+    constants = Uncertainty(root_depth, np.ones(len(INPUTS) + 1), *(
         np.stack([_per_joint(values, state == JointState.OBSERVED), _per_joint(values, state == JointState.INFERRED)])
         for values in (across, along)))
+    result = lifted(samples, relative, depth, constants)
+    distance = squared_mahalanobis(samples.points - result.position, result.covariance)
+    common = _growth(distance, 1.0)
+    factor = np.array([_growth(distance[seen == count], common) for count in range(len(INPUTS) + 1)])
+    return replace(constants, root_depth=constants.root_depth * factor, spread=factor)
 
-    def distances(factor: float) -> NDArray[np.float64]:
-        scaled = Uncertainty(constants.root_depth * factor, constants.across * factor, constants.along * factor)
-        result = lifted(samples, relative, depth, scaled)
-        return squared_mahalanobis(samples.points - result.position, result.covariance)
 
-    known = distances(1.0)
-    factor = float(np.sqrt(np.quantile(known[np.isfinite(known)], SHARE) / CHI2_3[SHARE]))
-    return replace(constants, root_depth=constants.root_depth * factor, across=constants.across * factor,
-                   along=constants.along * factor)
+def _growth(distance: NDArray, otherwise: float) -> float:
+    """Return the factor on standard deviations that brings SHARE of squared Mahalanobis distances inside."""
+    known = distance[np.isfinite(distance)]
+    return float(np.sqrt(np.quantile(known, SHARE) / CHI2_3[SHARE])) if len(known) >= FEWEST else otherwise
 
 
 def _deviation(errors: NDArray, otherwise: float = float('nan')) -> float:
