@@ -70,8 +70,10 @@ class Pipeline:
 
     @property
     def counters(self) -> dict[str, int]:
-        """Counts since the start, by name."""
-        return {'ids_made': self.track.ids_made, 'swaps_corrected': self.track.swaps_corrected}
+        """Counts since the start, by name: those of detection, and what became of the people it found."""
+        return {**{f'detect.{name}': count for name, count in self.detect.counters.items() if name != 'frames'},
+                'ids_made': self.track.ids_made, 'swaps_corrected': self.track.swaps_corrected,
+                'not_lifted': self.lift.dropped}
 
     def reset(self) -> None:
         """Forget everything about the past, as after a jump in time."""

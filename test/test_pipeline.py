@@ -24,6 +24,7 @@ class Scripted:
     def __init__(self, script):
         self.script = iter(script)
         self.resets = 0
+        self.counters = {'frames': 0, 'lost': 0}
 
     def __call__(self, frame):
         return next(self.script)
@@ -76,3 +77,13 @@ def test_reset_reaches_the_stages_and_ids_go_on(lifter):
     after = flow(frames(1)[0]).people[0].id  # earlier than before: only a reset makes that right
     assert flow.detect.resets == 1
     assert after > before
+
+
+def test_counters_tell_what_became_of_people(lifter):
+    someone, dropped = seen(placed(body(), 0.0, 4.0)), lifter.dropped
+    hand = replace(someone, pixels=someone.pixels.copy(), rays=np.full_like(someone.rays, np.nan))
+    hand.pixels[:] = np.nan
+    flow = pipeline([[someone, hand]], lifter)
+    result = flow(frames(1)[0])
+    assert len(result.people_2d) == 2 and len(result.people) == 1
+    assert flow.counters == {'detect.lost': 0, 'ids_made': 2, 'swaps_corrected': 0, 'not_lifted': dropped + 1}
