@@ -118,6 +118,7 @@ def test_a_perfect_run_scores_perfectly(one_view: tuple[NDArray, NDArray]) -> No
     people = [[person_2d(frame)] for frame in pixels]
     values = score(pixels, points, people, people, [[person_3d(frame)] for frame in points]).figures()
     assert values == pytest.approx({'person_share': 1.0, 'id_switches': 0, 'swap_share': 0.0, 'raw_swap_share': 0.0,
+                                    'part_swap_share': 0.0,
                                     'mpjpe_mm': 0.0, 'pa_mpjpe_mm': 0.0, 'mrpe_mm': 0.0, 'frames_3d_share': 1.0},
                                    abs=1e-6)
 
@@ -139,6 +140,10 @@ def test_each_fault_shows_in_its_own_figure(one_view: tuple[NDArray, NDArray]) -
     assert values(turned)['swap_share'] == pytest.approx(5 / FRAMES)
     assert values(turned)['raw_swap_share'] == 0.0
     assert values(people, detected=turned)['raw_swap_share'] == pytest.approx(5 / FRAMES)
+    legs = np.array([name.endswith(('hip', 'knee', 'ankle')) for name in BLAZEPOSE33.joints])
+    crossed = [[entry[0].mirrored(legs)] if frame < 4 else entry for frame, entry in enumerate(people)]
+    assert values(crossed)['swap_share'] == 0.0
+    assert values(crossed)['part_swap_share'] > 0.0
     farther = values(people, [[person_3d(frame + [0.0, 0.0, 0.25])] for frame in points])
     assert farther['mrpe_mm'] == pytest.approx(250.0)
     assert farther['mpjpe_mm'] == pytest.approx(0.0, abs=1e-6)

@@ -17,27 +17,42 @@ from pose3d_ros.cli.progress import progress
 from pose3d_ros.cli.sample_reference import Reference, View, build_reference
 from pose3d_ros.cli.sample_scores import Scores, add_up, score
 from pose3d_ros.cli.video import VideoReader
+from pose3d_ros.detect import Detector
 from pose3d_ros.pipeline import Pipeline
-from pose3d_ros.records import Person2D, Person3D, PersonState
+from pose3d_ros.records import Frame, Person2D, Person3D
 from pose3d_ros.runtime.store import ModelStore
 
 CALIBRATION = 'samples/single_person.yaml'
 DEFAULT_MODEL = 'full'
 REFERENCE_MODEL = 'heavy'
+_TOP = ('person_share', 'id_switches', 'swap_share', 'raw_swap_share', 'part_swap_share')
 
 
 @dataclass(frozen=True)
 class Run:
-    """What a pipeline gave for one video, one entry per frame: people in the image with ids, and in space."""
+    """What a pipeline gave for one video, one entry per frame: people as detected, with ids, and in space."""
 
+    detected: list[list[Person2D]]
     tracked: list[list[Person2D]]
     lifted: list[list[Person3D]]
 
-    @property
-    def detected(self) -> list[list[Person2D]]:
-        """The people as the detector labelled them, before the guard exchanged any sides."""
-        return [[person.mirrored() if person.swapped else person for person in people
-                 if person.state != PersonState.PREDICTED] for people in self.tracked]
+
+class Recorded:
+    """A detector that remembers what it found, which the tracker may then relabel."""
+
+    def __init__(self, detector: Detector) -> None:
+        self._detector = detector
+        self.found: list[list[Person2D]] = []
+
+    def __call__(self, frame: Frame) -> list[Person2D]:
+        """Detect and remember."""
+        self.found.append(self._detector(frame))
+        return self.found[-1]
+
+    def reset(self) -> None:
+        """Forget the past, what was found as well."""
+        self._detector.reset()
+        self.found = []
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -86,12 +101,14 @@ def run_model(model: str, views: Sequence[View], videos: Sequence[VideoReader], 
     frames: at most so many of each video, 0 for all.
     """
     pipeline = Pipeline.open(detector_model=model, runtime=runtime)
+    detector = Recorded(pipeline.detect)
+    pipeline.detect = detector  # type: ignore[assignment]
     runs = []
     total = sum(min(video.count, frames or video.count) for video in videos)
     with progress(total=total, unit='frame', desc=f'{model:5}') as bar:
         for view, video in zip(views, videos):
             pipeline.reset()
-            found = Run([], [])
+            found = Run(detector.found, [], [])
             for frame in islice(video.frames(view.camera), frames or None):
                 result = pipeline(frame)
                 found.tracked.append(result.people_2d)
@@ -107,18 +124,20 @@ def show(reference: Reference, views: Sequence[View], scores: dict[str, list[Sco
           f'{reference.reprojection_px:.1f} px with {len(views) * reference.dropped_share:.2f} of {len(views)} views '
           f'dropped per joint, limb lengths vary by {100 * reference.limb_variation:.1f} %, '
           f'sides exchanged in {100 * reference.exchanged_share:.1f} % of the views')
-    rows = [['model  camera', 'one person %', 'id switches', 'swapped %', '(unguarded)', 'MPJPE mm', 'PA-MPJPE mm',
-             'MRPE mm', '3D %']]
+    rows = [['model  camera', 'one person %', 'id switches', 'swapped %', '(unguarded)', '(arms, legs)',
+             'MPJPE mm', 'PA-MPJPE mm', 'MRPE mm', '3D %']]
     for model, parts in scores.items():
         for name, part in [*((view.name, part) for view, part in zip(views, parts)), ('all', add_up(parts))]:
             values = part.figures()
             rows.append([f'{model:5}  {name}', f'{100 * values["person_share"]:.1f}', f'{values["id_switches"]:.0f}',
                          f'{100 * values["swap_share"]:.1f}', f'{100 * values["raw_swap_share"]:.1f}',
+                         f'{100 * values["part_swap_share"]:.1f}',
                          *(f'{values[key]:.0f}' for key in ('mpjpe_mm', 'pa_mpjpe_mm', 'mrpe_mm')),
                          f'{100 * values["frames_3d_share"]:.1f}'])
     print_table(rows)
     print('errors on the 12 limb joints; MPJPE after aligning the mid-hips, MRPE of the mid-hip in the camera frame;\n'
-          'swapped: frames with left and right exchanged, of those where it can be told, after and without the guard')
+          'swapped: frames with left and right exchanged, of those where it can be told: the body after the guard,\n'
+          'the body without the guard, arms and legs each by themselves after the guard')
 
 
 def figures(reference: Reference, views: Sequence[View], scores: dict[str, list[Scores]]) -> dict[str, Any]:
@@ -126,7 +145,7 @@ def figures(reference: Reference, views: Sequence[View], scores: dict[str, list[
     totals = {model: add_up(parts).figures() for model, parts in scores.items()}
     main = DEFAULT_MODEL if DEFAULT_MODEL in scores else next(iter(scores))
     return {
-        **{key: totals[main][key] for key in ('person_share', 'id_switches', 'swap_share', 'raw_swap_share')},
+        **{key: value for key, value in totals[main].items() if key in _TOP},
         'frames': len(views) * len(reference.points),
         'reference_reprojection_px': reference.reprojection_px,
         'reference_dropped_views': len(views) * reference.dropped_share,

@@ -91,7 +91,7 @@ def private_domain() -> Iterator[dict[str, str]]:
 
     Shared memory has room for whole images, unless the user has set up Fast DDS already.
     """
-    names = ('FASTDDS_DEFAULT_PROFILES_FILE', 'FASTRTPS_DEFAULT_PROFILES_FILE')  # the second is that of Humble
+    names = ('FASTDDS_DEFAULT_PROFILES_FILE', 'FASTRTPS_DEFAULT_PROFILES_FILE')  # of Fast DDS 3, and 2 (Humble, Jazzy)
     room = {} if any(name in os.environ for name in names) else dict.fromkeys(names, str(config_file('fastdds.xml')))
     with _claimed_domain() as domain:
         reach = ({'ROS_LOCALHOST_ONLY': '1'} if os.environ.get('ROS_DISTRO') == 'humble'

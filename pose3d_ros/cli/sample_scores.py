@@ -19,6 +19,8 @@ _ON_SUBJECT = 0.1    # a person whose joints lie nearer than this on average is 
 _SWAP_MARGIN = 0.03  # the mirrored labelling must be nearer by this to count; less cannot be told apart
 
 HIPS = LIMBS12.indices(['left_hip', 'right_hip'])
+_ARMS = LIMBS12.indices([name for name in LIMBS12.joints if name.endswith(('shoulder', 'elbow', 'wrist'))])
+_LEGS = np.setdiff1d(np.arange(len(LIMBS12)), _ARMS)
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,8 @@ class Scores:
 
     single: frames with exactly one person on the subject; found: with at least one. swapped and decidable: frames in
     which the sides are the wrong way round, and in which that can be told; raw_*: the same of the detector alone,
-    before the guard. predicted, truth (N, 12, 3) m: the joints of the frames with a 3D person on the subject.
+    before the guard; parts_*: the same of arms and legs, each by itself. predicted, truth (N, 12, 3) m: the joints of
+    the frames with a 3D person on the subject.
     """
 
     frames: int
@@ -38,6 +41,8 @@ class Scores:
     decidable: int
     raw_swapped: int
     raw_decidable: int
+    parts_swapped: int
+    parts_decidable: int
     predicted: Floats
     truth: Floats
 
@@ -49,6 +54,7 @@ class Scores:
             'id_switches': self.id_switches,
             'swap_share': _share(self.swapped, self.decidable),
             'raw_swap_share': _share(self.raw_swapped, self.raw_decidable),
+            'part_swap_share': _share(self.parts_swapped, self.parts_decidable),
             'mpjpe_mm': 1e3 * mpjpe(self.predicted, self.truth, HIPS.tolist()),
             'pa_mpjpe_mm': 1e3 * pa_mpjpe(self.predicted, self.truth),
             'mrpe_mm': 1e3 * mrpe(*roots),
@@ -59,7 +65,8 @@ class Scores:
 def add_up(parts: Sequence[Scores]) -> Scores:
     """Return the scores of several cameras together, every frame counting alike."""
     counts = {name: sum(getattr(part, name) for part in parts) for name in (
-        'frames', 'found', 'single', 'id_switches', 'swapped', 'decidable', 'raw_swapped', 'raw_decidable')}
+        'frames', 'found', 'single', 'id_switches', 'swapped', 'decidable', 'raw_swapped', 'raw_decidable',
+        'parts_swapped', 'parts_decidable')}
     return Scores(**counts, predicted=np.concatenate([part.predicted for part in parts]),
                   truth=np.concatenate([part.truth for part in parts]))
 
@@ -73,7 +80,7 @@ def score(pixels: Floats, points: Floats, detected: Sequence[Sequence[Person2D]]
     """
     found = single = switches = 0
     last_id: int | None = None
-    sides, raw_sides = _Sides(), _Sides()
+    sides, raw_sides, parts = _Sides(), _Sides(), _Sides(_ARMS, _LEGS)
     predicted, truth = [], []
     for frame, expected in enumerate(pixels):
         raw_sides.count(nearest(detected[frame], expected), expected)
@@ -85,12 +92,14 @@ def score(pixels: Floats, points: Floats, detected: Sequence[Sequence[Person2D]]
         switches += last_id is not None and subject.id != last_id
         last_id = subject.id
         sides.count(subject, expected)
+        parts.count(subject, expected)
         for person in lifted[frame]:
             if person.id == subject.id:
                 predicted.append(select(person.position, person.skeleton, LIMBS12))
                 truth.append(points[frame])
     return Scores(len(pixels), found, single, switches, sides.swapped, sides.decidable, raw_sides.swapped,
-                  raw_sides.decidable, np.array(predicted).reshape(-1, 12, 3), np.array(truth).reshape(-1, 12, 3))
+                  raw_sides.decidable, parts.swapped, parts.decidable, np.array(predicted).reshape(-1, 12, 3),
+                  np.array(truth).reshape(-1, 12, 3))
 
 
 def on_subject(people: Sequence[Person2D], expected: Floats) -> list[Person2D]:
@@ -106,15 +115,17 @@ def nearest(people: Sequence[Person2D], expected: Floats) -> Person2D | None:
     return there[0] if there else None
 
 
-def is_swapped(joints: Floats, expected: Floats) -> bool | None:
+def is_swapped(joints: Floats, expected: Floats, part: NDArray[np.intp] | slice = slice(None)) -> bool | None:
     """Say whether joints (12, 2) px have their sides exchanged against the expected ones; None where it cannot be told.
 
     It can be told where exchanging the sides of the reference itself moves the joints by more than twice the margin.
+    part: the joints to go by.
     """
     margin = _SWAP_MARGIN * size_of(expected)
-    if not _mean_distance(expected[LIMBS12.mirror], expected) > 2 * margin:
+    exchanged, target = joints[LIMBS12.mirror][part], expected[part]
+    if not _mean_distance(expected[LIMBS12.mirror][part], target) > 2 * margin:
         return None
-    given, mirrored = _mean_distance(joints, expected), _mean_distance(joints[LIMBS12.mirror], expected)
+    given, mirrored = _mean_distance(joints[part], target), _mean_distance(exchanged, target)
     return None if np.isnan(given) or np.isnan(mirrored) else bool(mirrored + margin < given)
 
 
@@ -125,15 +136,20 @@ def size_of(expected: Floats) -> float:
 
 
 class _Sides:
-    """Counts frames whose sides are the wrong way round among those where it can be told."""
+    """Counts frames (and in each, parts of the body) with exchanged sides among those where it can be told."""
 
-    def __init__(self) -> None:
+    def __init__(self, *parts: NDArray[np.intp]) -> None:
         self.swapped = self.decidable = 0
+        self._parts = parts or (np.arange(len(LIMBS12)),)
 
     def count(self, person: Person2D | None, expected: Floats) -> None:
-        swapped = None if person is None else is_swapped(select(person.pixels, person.skeleton, LIMBS12), expected)
-        self.decidable += swapped is not None
-        self.swapped += swapped is True
+        if person is None:
+            return
+        joints = select(person.pixels, person.skeleton, LIMBS12)
+        for part in self._parts:
+            swapped = is_swapped(joints, expected, part)
+            self.decidable += swapped is not None
+            self.swapped += swapped is True
 
 
 def _distance(person: Person2D, expected: Floats) -> float:
