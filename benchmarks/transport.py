@@ -47,7 +47,8 @@ def measure(seconds: float, profile: bool, reuse: bool) -> dict[str, float]:
     environment['ROS_DOMAIN_ID'] = str(1 + os.getpid() % 100)
     environment.update({'ROS_LOCALHOST_ONLY': '1'} if humble else {'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST'})
     if profile:
-        environment[('FASTRTPS' if humble else 'FASTDDS') + '_DEFAULT_PROFILES_FILE'] = str(PROFILE)
+        for name in ('FASTRTPS', 'FASTDDS'):  # of Fast DDS 2 (Humble, Jazzy), and 3
+            environment[f'{name}_DEFAULT_PROFILES_FILE'] = str(PROFILE)
     command = [sys.executable, __file__, '--seconds', str(seconds), *(['--reuse'] if reuse else [])]
     listener, publisher = (subprocess.Popen([*command, '--role', role], stdout=subprocess.PIPE, env=environment)
                            for role in ('listen', 'publish'))

@@ -54,9 +54,10 @@ def generate_launch_description() -> LaunchDescription:
 
 def room_for_images() -> list[SetEnvironmentVariable]:
     """Return what gives Fast DDS shared memory for whole images, where the user has not set up Fast DDS already."""
-    name = 'FASTRTPS' if os.environ.get('ROS_DISTRO') == 'humble' else 'FASTDDS'
-    name += '_DEFAULT_PROFILES_FILE'
-    return [] if name in os.environ else [SetEnvironmentVariable(name, str(CONFIG / 'fastdds.xml'))]
+    names = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE')  # of Fast DDS 2 (Humble, Jazzy), and 3
+    if any(name in os.environ for name in names):
+        return []
+    return [SetEnvironmentVariable(name, str(CONFIG / 'fastdds.xml')) for name in names]
 
 
 def start_nodes(context: LaunchContext) -> list:

@@ -42,11 +42,12 @@ _pose3d_env() {
 
   # shellcheck disable=SC1091
   if [[ -e $root/install/local_setup.bash ]]; then . "$root/install/local_setup.bash"; fi
-  # Room for whole images in the shared memory of Fast DDS.
-  case ${ROS_DISTRO:-} in
-    humble) export FASTRTPS_DEFAULT_PROFILES_FILE=${FASTRTPS_DEFAULT_PROFILES_FILE:-$root/config/fastdds.xml} ;;
-    *) export FASTDDS_DEFAULT_PROFILES_FILE=${FASTDDS_DEFAULT_PROFILES_FILE:-$root/config/fastdds.xml} ;;
-  esac
+  # Room for whole images in the shared memory of Fast DDS, unless it is set up already. Version 2 (Humble, Jazzy) reads
+  # the first name, version 3 (Kilted) the second.
+  if [[ -z ${FASTRTPS_DEFAULT_PROFILES_FILE:-}${FASTDDS_DEFAULT_PROFILES_FILE:-} ]]; then
+    export FASTRTPS_DEFAULT_PROFILES_FILE=$root/config/fastdds.xml
+    export FASTDDS_DEFAULT_PROFILES_FILE=$root/config/fastdds.xml
+  fi
   # The sources come first, so that an edit or a new file counts at once; messages join from install/.
   python_root=:${PYTHONPATH:-}:
   python_root=${python_root//:$root:/:}
