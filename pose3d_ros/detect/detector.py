@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,8 @@ from pose3d_ros.detect.search import TileSearch, close, without_repeats
 from pose3d_ros.records import Frame, Person2D
 from pose3d_ros.runtime.engine import Engine, open_engine
 from pose3d_ros.runtime.store import ModelStore
+
+_ROOM = 1.5  # how far about a lost person the search looks again, in radii of the circle about the body
 
 MODELS = ('lite', 'full', 'heavy')
 
@@ -30,7 +32,7 @@ class DetectSettings:
     detection_threshold: score from which a find of the search is looked at closely, 0..1.
     presence_threshold: the landmark network's certainty from which a newcomer is a person, 0..1.
     confidence_threshold: mean confidence of a newcomer's joints in the image from which it is a person, 0..1.
-    keep_share: of both thresholds that is enough for somebody who was there in the frame before, 0..1.
+    keep_presence, keep_confidence: the same for somebody who was there in the frame before, from 0 to the thresholds.
     merge_similarity: two people whose joints agree to at least this are one, 0..1.
     """
 
@@ -40,13 +42,15 @@ class DetectSettings:
     detection_threshold: float = 0.5
     presence_threshold: float = 0.5
     confidence_threshold: float = 0.6
-    keep_share: float = 0.6
+    keep_presence: float = 0.15
+    keep_confidence: float = 0.45
     merge_similarity: float = 0.5
 
     def __post_init__(self) -> None:
         ranges = {'search_period': (1, 1000), 'min_person_height': (0.05, 1.0), 'max_people': (1, 100),
                   'detection_threshold': (0.01, 0.99), 'presence_threshold': (0.0, 1.0),
-                  'confidence_threshold': (0.0, 1.0), 'keep_share': (0.0, 1.0), 'merge_similarity': (0.05, 1.0)}
+                  'confidence_threshold': (0.0, 1.0), 'keep_presence': (0.0, self.presence_threshold),
+                  'keep_confidence': (0.0, self.confidence_threshold), 'merge_similarity': (0.05, 1.0)}
         for field in fields(self):
             low, high = ranges[field.name]
             value = getattr(self, field.name)
@@ -115,11 +119,12 @@ class Detector:
         lost = np.setdiff1d(np.arange(len(before)), stayed)
         if len(lost):
             self.counters['lost'] += len(lost)
-            missed = [_Missed(tile, self.settings.search_period) for tile in _tiles_about(before[lost])]
+            missed = [_Missed(circle, self.settings.search_period) for circle in before[lost].circles()]
             self._missed = (self._missed + missed)[-self.settings.max_people:]
             if self._since_sweep >= self.settings.search_period:  # not in every frame, however often somebody is lost
                 more = self._read(image, self._sweep(image, poses))
                 poses, _ = self._accept(Poses.join(poses, more), len(poses))
+        self._missed = [missed for missed in self._missed if not close(missed.circle[None], poses.circles()).any()]
         self._followed = poses
         return people.to_people(poses, frame.camera)
 
@@ -137,9 +142,9 @@ class Detector:
         found = self._search.next_portion(image, hidden)
         if self._missed:
             missed = self._missed.pop(0)
-            found = Finds.join([found, self._search.within(image, missed.tile[None], hidden)])
+            found = Finds.join([found, self._search.within(image, missed.tile, hidden)])
             if missed.frames > 1:
-                self._missed.append(_Missed(missed.tile, missed.frames - 1))
+                self._missed.append(replace(missed, frames=missed.frames - 1))
         return self._newcomers(found, known)
 
     def _newcomers(self, found: Finds, known: Poses) -> NDArray[np.float64]:
@@ -161,9 +166,10 @@ class Detector:
         """Return those that are people, each once, and their positions among the given; the first were followed."""
         settings, (height, width) = self.settings, self._size[:2]
         known = np.arange(len(poses)) < followed
-        least = np.where(known, settings.keep_share, 1.0)
-        sure = (people.are_people(poses, least * settings.presence_threshold, least * settings.confidence_threshold,
-                                  width, height) & regions.plausible(poses.next_regions(), width, height))
+        least_presence = np.where(known, settings.keep_presence, settings.presence_threshold)
+        least_confidence = np.where(known, settings.keep_confidence, settings.confidence_threshold)
+        sure = (people.are_people(poses, least_presence, least_confidence, width, height)
+                & regions.plausible(poses.next_regions(), width, height))
         left = np.flatnonzero(sure)
         single = left[people.without_duplicates(poses[left], known[left], settings.merge_similarity, width, height)]
         self.counters['refused'] += int((~sure & ~known).sum())
@@ -174,13 +180,14 @@ class Detector:
 
 @dataclass(frozen=True)
 class _Missed:
-    """Where somebody was lost. tile (3,) x0, y0, side px; frames for which to go on looking there."""
+    """Where somebody was lost: circle (3,) x, y, radius px about the body; frames for which to go on looking there."""
 
-    tile: NDArray[np.float64]
+    circle: NDArray[np.float64]
     frames: int
 
-
-def _tiles_about(lost: Poses) -> NDArray[np.float64]:
-    """Return tiles (N, 3) as large as the regions of these people, about their last places."""
-    region = lost.next_regions()
-    return np.column_stack([region[:, :2] - region[:, 2:3] / 2.0, region[:, 2]])
+    @property
+    def tile(self) -> NDArray[np.float64]:
+        """The square (1, 3) x0, y0, side px to search, with room for the person to have moved."""
+        x, y, radius = self.circle
+        reach = _ROOM * radius
+        return np.array([[x - reach, y - reach, 2.0 * reach]])
