@@ -16,10 +16,12 @@ from diagnostic_msgs.msg import DiagnosticStatus  # noqa: E402
 from lifecycle_msgs.msg import Transition  # noqa: E402
 from lifecycle_msgs.srv import ChangeState  # noqa: E402
 from rclpy.lifecycle import TransitionCallbackReturn  # noqa: E402
+from rclpy.node import Node  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
 from sensor_msgs.msg import CameraInfo, Image  # noqa: E402
 from visualization_msgs.msg import Marker, MarkerArray  # noqa: E402
 
+from pose3d_ros.ros.output import Output  # noqa: E402
 from pose3d_ros.ros.params import ParameterError  # noqa: E402
 from pose3d_ros.runtime.engine import EngineError  # noqa: E402
 from pose3d_ros.runtime.store import ModelCorrupt, ModelMissing  # noqa: E402
@@ -241,3 +243,14 @@ def test_diagnostics_come_once_a_second_by_themselves(bench):
     bench._reports.clear()
     time.sleep(2.6)
     assert 4 <= len(bench._reports) <= 6  # two statuses each
+
+
+def test_a_qos_override_is_for_its_topic_only(ros):
+    node = Node('overridden', parameter_overrides=[
+        Parameter('qos_overrides./people.publisher.reliability', value='best_effort')])
+    output = Output(node)
+    chosen = [node.get_parameter(f'qos_overrides./{topic}.publisher.reliability').value
+              for topic in ('people', 'people_2d', 'markers')]
+    output.destroy()
+    node.destroy_node()
+    assert chosen == ['best_effort', 'reliable', 'reliable']

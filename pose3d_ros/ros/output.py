@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import copy
+
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
@@ -56,5 +58,6 @@ class Output:
             self._node.destroy_publisher(publisher)
 
     def _publisher(self, kind: type, topic: str, qos: QoSProfile) -> Publisher:
-        return self._node.create_publisher(kind, topic, qos,
+        # A copy, because rclpy writes the user's overrides for this topic into it.
+        return self._node.create_publisher(kind, topic, copy(qos),
                                            qos_overriding_options=QoSOverridingOptions.with_default_policies())
