@@ -103,8 +103,10 @@ MONO = (
         '', 0.0, 1.0),
     _of(DetectSettings, 'confidence_threshold', 'Mean confidence of the joints in view from which somebody new is a '
         'person.', '', 0.0, 1.0),
-    _of(DetectSettings, 'keep_share', 'Share of the last two that is enough for a person who is followed already.', '',
-        0.0, 1.0),
+    _of(DetectSettings, 'keep_presence', 'The same certainty for somebody who is followed already: at most '
+        'presence_threshold.', '', 0.0, 1.0),
+    _of(DetectSettings, 'keep_confidence', 'The same confidence for somebody who is followed already: at most '
+        'confidence_threshold.', '', 0.0, 1.0),
     # Following people
     _of(TrackSettings, 'confirm_frames', 'Sightings before a person counts as TRACKED.', 'frames', 1, 100),
     _of(TrackSettings, 'max_lost_s', 'A person out of sight keeps the id for this time.', 's', 0.0, 60.0),
