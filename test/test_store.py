@@ -112,7 +112,7 @@ def test_fetching_installs_the_pinned_files_and_nothing_else(tiny: ModelStore, c
     assert everything(cache.parent.parent) == {f'home/cache/{name}' for name in COMPLETE}
     assert paths == {'net': cache / 'models' / 'net.onnx', 'videos': cache / 'videos'}
     assert {path.name: path.read_bytes() for path in paths['videos'].iterdir()} == VIDEOS
-    session = onnxruntime.InferenceSession(paths['net'], providers=['CPUExecutionProvider'])
+    session = onnxruntime.InferenceSession(str(paths['net']), providers=['CPUExecutionProvider'])
     assert session.get_modelmeta().custom_metadata_map['source_sha256'] == TINY['net'].members[0].sha256
     assert cache.stat().st_mode & 0o777 == 0o700
     assert tiny.record('net')['source'] == 'networks 1.0 (pip)'

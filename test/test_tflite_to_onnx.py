@@ -442,7 +442,7 @@ def test_the_real_networks_agree_with_the_reference(name: str) -> None:
 
 @pytest.mark.parametrize('name', NETWORKS)
 def test_the_real_networks_have_the_promised_ends_and_batch(name: str) -> None:
-    session = onnxruntime.InferenceSession(cached_network(name), providers=['CPUExecutionProvider'])
+    session = onnxruntime.InferenceSession(str(cached_network(name)), providers=['CPUExecutionProvider'])
     size = 224 if name == 'pose_detection' else 256
     expected = {'boxes': (2254, 12), 'scores': (2254, 1)} if name == 'pose_detection' else {
         'landmarks': (195,), 'presence': (1,), 'heatmap': (39, 64, 64), 'world': (117,)}

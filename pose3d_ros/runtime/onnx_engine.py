@@ -116,4 +116,5 @@ def _session(path: Path, threads: int, providers: list) -> onnxruntime.Inference
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=providers)
     except _ERRORS as error:
-        raise EngineError(f'{path} is not a usable network ({error}); {cure(path)}') from error
+        reason = ' '.join(str(error).split())  # older ones end it with a line break
+        raise EngineError(f'{path} is not a usable network ({reason}); {cure(path)}') from error
