@@ -16,6 +16,8 @@ from pose3d_ros.records import Frame
 
 # FFmpeg writes a page of messages for every codec tried in vain; the errors below say what matters. Read at first use.
 os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')
+_SILENT = 0
+_set_log_level = getattr(cv2.utils, 'logging', cv2).setLogLevel  # its place up to OpenCV 4.6: cv2
 
 
 class VideoReader:
@@ -97,12 +99,12 @@ class VideoWriter:
         self._partial.unlink(missing_ok=True)
 
     def _open(self) -> cv2.VideoWriter:
-        level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+        level = _set_log_level(_SILENT)
         try:
             for codec in ('avc1', 'mp4v'):
                 writer = cv2.VideoWriter(str(self._partial), cv2.VideoWriter.fourcc(*codec), self.fps, self._size)
                 if writer.isOpened():
                     return writer
         finally:
-            cv2.utils.logging.setLogLevel(level)
+            _set_log_level(level)
         raise UserError(f'{self.path}: cannot be written as a video (is the folder writable?)')
