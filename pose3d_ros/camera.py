@@ -11,7 +11,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -173,17 +172,6 @@ class Camera:
             raise CalibrationError(f'binning {binning_x} x {binning_y} leaves nothing of {width} x {height} px')
         return Camera(width // binning_x, height // binning_y, self.fx / binning_x, self.fy / binning_y,
                       (self.cx - left) / binning_x, (self.cy - top) / binning_y, self.model, self.distortion)
-
-    @classmethod
-    def from_yaml(cls, path: str | Path, name: str = '') -> Camera:
-        """Return one camera of a YAML file (see calibration.py); name it where the file holds several."""
-        from pose3d_ros.calibration import load_camera
-        return load_camera(path, name).camera
-
-    def to_yaml(self, path: str | Path, name: str = 'camera') -> None:
-        """Write the camera as a ROS camera_info YAML file."""
-        from pose3d_ros.calibration import save_camera
-        save_camera(path, self, name)
 
 
 @lru_cache(maxsize=64)  # preparing a lens takes 10 ms, and a driver sends its CameraInfo with every image

@@ -132,7 +132,7 @@ def root_position(rays: NDArray, confidence: NDArray, relative: NDArray, depth: 
     R_x + X_i = x_i (R_z + Z_i), and the answers are averaged with weights; so the root need not be seen. Joints that
     disagree with the others by far more than OUTLIER hardly count (one step of reweighted least squares).
     """
-    points = np.einsum('jk,nkc->njc', input_points(inputs), relative.astype(np.float64))
+    points = input_points(inputs) @ relative.astype(np.float64)
     z = np.maximum(np.asarray(depth, dtype=np.float64)[:, None] + points[..., 2], NEAREST)
     answers = rays * z[..., None] - points[..., :2]
     weight = np.where(confidence > 0, 1 / (1 + DOUBT_SIGMA * (1 - confidence)) ** 2, 0)[..., None]
@@ -206,7 +206,7 @@ class Lifter:
     @classmethod
     def open(cls, path: str | Path | None = None, runtime: str = 'auto', threads: int = 0) -> Lifter:
         """Load the weights that come with the package, or others. Raises EngineError or LiftModelError."""
-        from pose3d_ros.runtime.engine import open_engine
+        from pose3d_ros.runtime.opening import open_engine
 
         file = Path(path) if path is not None else Path(str(resources.files('pose3d_ros') / 'weights' / SHIPPED))
         engine = open_engine(file, runtime=runtime, threads=threads, inputs=INPUTS, outputs=OUTPUTS)

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from pose3d_ros.runtime import onnx_engine
-from pose3d_ros.runtime.engine import Engine, EngineError, open_engine
+from pose3d_ros.runtime.engine import Engine, EngineError
+from pose3d_ros.runtime.opening import open_engine
 
 
 def save_sum(path: Path, dtype: int = TensorProto.FLOAT) -> Path:
@@ -207,7 +208,7 @@ def test_the_runtime_reports_nothing_to_anybody(tmp_path: Path) -> None:
     home = tmp_path / 'home'
     home.mkdir()
     environment = {name: value for name, value in os.environ.items() if name not in ('CI', 'ORT_DISABLE_TELEMETRY')}
-    code = f'from pose3d_ros.runtime.engine import open_engine; open_engine({str(path)!r}).warm_up()'
+    code = f'from pose3d_ros.runtime.opening import open_engine; open_engine({str(path)!r}).warm_up()'
     subprocess.run([sys.executable, '-c', code], cwd=Path(__file__).parents[1], check=True,
                    env={**environment, 'HOME': str(home), 'XDG_CACHE_HOME': str(home)})
     assert not list(home.rglob('*'))

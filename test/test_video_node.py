@@ -21,6 +21,7 @@ from rclpy.qos import QoSProfile  # noqa: E402
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image  # noqa: E402
 from test_footage import write_folder, write_video  # noqa: E402
 
+from pose3d_ros.calibration import save_camera  # noqa: E402
 from pose3d_ros.camera import Camera  # noqa: E402
 from pose3d_ros.msg import People3D  # noqa: E402
 from pose3d_ros.ros.convert import camera_from_info, stamp_ns  # noqa: E402
@@ -35,7 +36,7 @@ _namespaces = (f'/video{number}' for number in itertools.count())
 
 @pytest.fixture
 def clip(tmp_path):
-    CAMERA.to_yaml(tmp_path / 'camera.yaml', 'cam')
+    save_camera(tmp_path / 'camera.yaml', CAMERA, 'cam')
     return {'video': str(write_video(tmp_path / 'clip.avi')), 'calibration': str(tmp_path / 'camera.yaml')}
 
 

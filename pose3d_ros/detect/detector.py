@@ -13,7 +13,8 @@ from pose3d_ros.detect.anchors import BODY_CIRCLE, MID_HIP, Finds
 from pose3d_ros.detect.blazepose import JOINTS, LandmarkModel, Poses
 from pose3d_ros.detect.search import TileSearch, close, without_repeats
 from pose3d_ros.records import Frame, Person2D
-from pose3d_ros.runtime.engine import Engine, open_engine
+from pose3d_ros.runtime.engine import Engine
+from pose3d_ros.runtime.opening import open_engine
 from pose3d_ros.runtime.store import ModelStore
 
 _ROOM = 1.5  # how far about a lost person the search looks again, in radii of the circle about the body
@@ -115,18 +116,21 @@ class Detector:
             self.reset()
             self._size, before = image.shape, self._followed
         found = self._sweep(image, before) if first else self._portion(image, before)
-        poses, stayed = self._accept(self._read(image, np.concatenate([before.next_regions(), found])), len(before))
-        lost = np.setdiff1d(np.arange(len(before)), stayed)
-        if len(lost):
-            self.counters['lost'] += len(lost)
-            missed = [_Missed(circle, self.settings.search_period) for circle in before[lost].circles()]
-            self._missed = (self._missed + missed)[-self.settings.max_people:]
-            if self._since_sweep >= self.settings.search_period:  # not in every frame, however often somebody is lost
-                more = self._read(image, self._sweep(image, poses))
-                poses, _ = self._accept(Poses.join(poses, more), len(poses))
-        self._missed = [missed for missed in self._missed if not close(missed.circle[None], poses.circles()).any()]
+        read = self._read(image, np.concatenate([before.next_regions(), found]))
+        poses, accepted = self._accept(read, len(before))
+        self._note_missing(before[np.setdiff1d(np.arange(len(before)), accepted)], poses)
+        if len(poses) < len(before) and self._since_sweep >= self.settings.search_period:  # not in every frame
+            poses, _ = self._accept(Poses.join(poses, self._read(image, self._sweep(image, poses))), len(poses))
         self._followed = poses
         return people.to_people(poses, frame.camera)
+
+    def _note_missing(self, dropped: Poses, present: Poses) -> None:
+        """Remember where to look for people no longer followed, unless somebody is in their place."""
+        gone = dropped.circles()[~close(dropped.circles(), present.circles()).any(axis=1)]
+        self.counters['lost'] += len(gone)
+        still = [place for place in self._missed if not close(place.circle[None], present.circles()).any()]
+        new = [_Missed(circle, self.settings.search_period) for circle in gone]
+        self._missed = (still + new)[-self.settings.max_people:]
 
     def _sweep(self, image: NDArray[np.uint8], known: Poses) -> NDArray[np.float64]:
         """Search the whole image; return the regions (N, 4) of newcomers."""

@@ -7,15 +7,12 @@ Every function takes the builder and the source node and returns the name of the
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pose3d_ros.runtime.tflite_builder import GraphBuilder
 from pose3d_ros.runtime.tflite_graph import ConversionError, Node
-
-if TYPE_CHECKING:
-    from pose3d_ros.runtime.tflite_to_onnx import GraphBuilder
 
 _SAME, _VALID = 0, 1
 _NONE, _RELU, _RELU_N1_TO_1, _RELU6 = 0, 1, 2, 3
