@@ -84,12 +84,12 @@ def test_a_video_is_published_whole_at_its_rate_with_its_calibration(ros, clip):
     before = time.time_ns()
     with Screening(**clip, frame_id='cam_optical') as show:
         assert show.play() == 0
-        wait_for(lambda: len(show.images) == 5)
+        wait_for(lambda: len(show.images) == len(show.infos) == 5)
         np.testing.assert_allclose([decode_image(image).mean() for image in show.images], [0, 40, 80, 120, 160], atol=3)
         assert show.images[0].header.frame_id == 'cam_optical'
         stamps = [stamp_ns(image.header.stamp) for image in show.images]
         assert before < stamps[0] and [stamp_ns(info.header.stamp) for info in show.infos] == stamps
-        np.testing.assert_allclose(np.diff(stamps) / 1e9, 1 / 25, atol=0.025)
+        assert np.median(np.diff(stamps)) / 1e9 == pytest.approx(1 / 25, abs=0.01)  # single ones waver on a busy machine
         assert camera_from_info(show.infos[0], False, '/camera_info') == CAMERA
 
 
@@ -101,7 +101,8 @@ def test_a_rate_of_ones_own_and_compressed_images(ros, clip):
         assert 'jpeg' in show.images[0].format
         np.testing.assert_allclose([decode_compressed(image).mean() for image in show.images], [0, 40, 80, 120, 160],
                                    atol=3)
-        assert show.times[-1] - show.times[0] < 0.16  # 4 periods of 25 Hz, the video's own rate
+        stamps = [stamp_ns(image.header.stamp) for image in show.images]
+        assert np.median(np.diff(stamps)) / 1e9 < 0.025  # the video's own period is 0.04
 
 
 def test_pace_consumed_waits_for_people_and_loses_nothing(ros, clip):
