@@ -89,7 +89,7 @@ def test_a_video_is_published_whole_at_its_rate_with_its_calibration(ros, clip):
         assert show.images[0].header.frame_id == 'cam_optical'
         stamps = [stamp_ns(image.header.stamp) for image in show.images]
         assert before < stamps[0] and [stamp_ns(info.header.stamp) for info in show.infos] == stamps
-        assert np.median(np.diff(stamps)) / 1e9 == pytest.approx(1 / 25, abs=0.01)  # single ones waver on a busy machine
+        assert np.median(np.diff(stamps)) / 1e9 == pytest.approx(1 / 25, abs=0.01)  # single ones waver when busy
         assert camera_from_info(show.infos[0], False, '/camera_info') == CAMERA
 
 
