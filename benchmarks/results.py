@@ -2,7 +2,8 @@
 """Keep a measurement, and show all that are kept.
 
     python benchmarks/results.py keep TOPIC COMMAND...     run COMMAND --json ..., store docs/results/TOPIC.json
-    python benchmarks/results.py table                     write docs/results.md from docs/results/*.json
+    python benchmarks/results.py table                     write docs/results.md, and the figures of README.md, from
+                                                           docs/results/*.json
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 KEPT = ROOT / 'docs' / 'results'
 PAGE = ROOT / 'docs' / 'results.md'
+README = ROOT / 'README.md'
+BEGIN, END = '<!-- figures: benchmarks/results.py table -->\n', '<!-- end of figures -->\n'
 HEAD = """# Results
 
 Written by `python benchmarks/results.py table` from the files in `results/`; each holds what its command printed, on
@@ -88,6 +91,35 @@ def table(figures: dict[str, Any]) -> str:
     return ''.join(f'| {" | ".join(row)} |\n' for row in rows)
 
 
+def readme() -> str:
+    """Return README.md with the figures between its two marks made anew."""
+    text = README.read_text()
+    before, rest = text.split(BEGIN)
+    return before + BEGIN + summary() + END + rest.split(END)[1]
+
+
+def summary() -> str:
+    """Return the headline figures as a Markdown table; what has not been kept has no line."""
+    kept = {path.stem: json.loads(path.read_text()) for path in KEPT.glob('*.json')}
+    rows = []
+    if 'sample' in kept:
+        figures, command = kept['sample']['figures'], kept['sample']['command']
+        rows.append(['real footage, four cameras: frames with exactly one person on the subject; id switches; left and '
+                     f'right exchanged | {100 * figures["person_share"]:.1f} %; {figures["id_switches"]}; '
+                     f'{100 * figures["swap_share"]:.1f} %', command])
+        rows += [[f'the same, 3D from one camera against four, 2D model `{model}`: MPJPE / PA-MPJPE / MRPE | '
+                  + ' / '.join(f'{figures[model][key]:.0f}' for key in ('mpjpe_mm', 'pa_mpjpe_mm', 'mrpe_mm')) + ' mm',
+                  command] for model in ('full', 'heavy') if model in figures]
+    if 'mono' in kept:
+        figures, command = kept['mono']['figures'], kept['mono']['command']
+        rows.append([f'speed on {figures["cores"]} cores, one person: detect, track and lift; against MediaPipe Pose | '
+                     f'{figures["fps"]:.0f} frames/s; {figures["fps_ratio_mediapipe"]:.2f} times', command])
+        rows.append([f'delay through ROS 2 at 30 frames/s: p50 / p95 | {figures["latency_p50_ms"]:.0f} / '
+                     f'{figures["latency_p95_ms"]:.0f} ms', command])
+    return '| what | measured | command |\n| --- | --- | --- |\n' + ''.join(
+        f'| {what} | `{command}` |\n' for what, command in rows)
+
+
 def shown(value: Any) -> str:
     """Return a figure with as many digits as it is worth."""
     if isinstance(value, float):
@@ -107,7 +139,8 @@ def main() -> int:
     if args.action == 'keep':
         keep(args.topic, args.command)
     PAGE.write_text(page())
-    print(f'wrote {PAGE.relative_to(ROOT)}')
+    README.write_text(readme())
+    print(f'wrote {PAGE.relative_to(ROOT)} and the figures of {README.name}')
     return 0
 
 

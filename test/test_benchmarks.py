@@ -59,6 +59,7 @@ def test_the_page_in_the_repository_is_up_to_date() -> None:
     if not results.PAGE.exists():
         pytest.skip('no result has been kept yet: benchmarks/results.py keep ...')
     assert results.PAGE.read_text() == results.page()
+    assert results.README.read_text() == results.readme()
 
 
 def test_no_path_of_this_environment_reaches_the_peer(monkeypatch: pytest.MonkeyPatch) -> None:
