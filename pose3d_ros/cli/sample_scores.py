@@ -168,4 +168,3 @@ def _mean_distance(a: Floats, b: Floats) -> float:
 
 def _share(count: int, of: int) -> float:
     return count / of if of else float('nan')
-
