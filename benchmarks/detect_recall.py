@@ -6,7 +6,7 @@
 Cut-outs of the man in the sample footage are pasted at random places, whole, into person-free parts of the same
 footage. For each image size and height of the person (as a fraction of the image height): the share found on the first
 frame (one full sweep), the share found within one search period, and the people reported where nobody is. `beside` has
-a person of two thirds of the height in view as well: the search network answers for the most prominent person, so the
+a person of half the height in view as well: the search network answers for the most prominent person, so the
 small one is harder to see. `empty` shows the background only.
 """
 
@@ -134,7 +134,7 @@ def main() -> None:
             people.append(cut_out(image, max(found, key=lambda person: person.box[3] - person.box[1])))
     figures: dict[str, float] = {}
     for width, height in SIZES:
-        cases = {**{name: (share,) for name, share in HEIGHTS.items()}, 'beside': (1 / 4, 2 / 3), 'empty': ()}
+        cases = {**{name: (share,) for name, share in HEIGHTS.items()}, 'beside': (1 / 4, 1 / 2), 'empty': ()}
         for name, shares in cases.items():
             scenes = []
             for _ in range(arguments.scenes):
