@@ -6,6 +6,7 @@ import importlib
 import os
 import signal
 import socket
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 TIME_LIMIT_S = 180  # above it a test fails; pyproject's faulthandler_timeout prints every thread's stack shortly before
 CLAIM_PORTS = 21000
 ROS_MODULES = ('rclpy', 'pose3d_ros.msg')
+sys.path.insert(0, str(Path(__file__).parents[1]))  # pytest 6, that of Ubuntu 22.04, has no option for it
 
 
 def _claim_ros_domain() -> socket.socket:
