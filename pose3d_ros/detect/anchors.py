@@ -81,12 +81,13 @@ def decode(boxes: NDArray, scores: NDArray, threshold: float) -> list[Finds]:
     """Return the finds of each tile whose score reaches the threshold, in fractions of the tile's side.
 
     boxes (N, 2254, 12) raw: box centre and size, then four key points, in px of the 224 px tile relative to the anchor;
-    scores (N, 2254, 1) logits; threshold in 0..1, exclusive of 0 and 1.
+    scores (N, 2254, 1) logits; threshold in 0..1, exclusive of 0 and 1. What is not finite is no find.
     """
     least = np.log(threshold / (1.0 - threshold))
     found = []
     for tile_boxes, tile_scores in zip(boxes, scores[..., 0], strict=True):
         chosen = np.flatnonzero(tile_scores >= least)
+        chosen = chosen[np.isfinite(tile_boxes[chosen]).all(axis=1)]
         values = tile_boxes[chosen].astype(np.float64).reshape(-1, 6, 2) / INPUT_SIZE
         anchors = _CENTRES[chosen]
         centre, half = values[:, 0] + anchors, values[:, 1] / 2.0

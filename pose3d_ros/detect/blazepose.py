@@ -94,8 +94,15 @@ class LandmarkModel:
 
 
 def decode(outputs: dict[str, NDArray], maps: NDArray) -> Poses:
-    """Return the points from the network's outputs (see the model's card) and the crop-to-image maps (N, 2, 3)."""
+    """Return the points from the network's outputs and the crop-to-image maps (N, 2, 3).
+
+    outputs: 'landmarks' (N, 195), five values for each point: x, y, z in px of the crop, logits of visibility and of
+    presence; 'presence' (N, 1) in 0..1; 'heatmap' (N, 39, 64, 64) logits. Where the network overflows there is nobody.
+    """
     values = outputs['landmarks'].reshape(-1, POINTS, 5).astype(np.float64)
+    person = outputs['presence'].reshape(-1).astype(np.float64)
+    sound = np.isfinite(values).all(axis=(1, 2)) & np.isfinite(person)
+    values = np.where(sound[:, None, None], values, 0.0)
     regressed = values[..., :2]
     crop, peak, spread = refine(regressed, outputs['heatmap'])
     scale = np.hypot(maps[:, 0, 0], maps[:, 1, 0])
@@ -108,7 +115,7 @@ def decode(outputs: dict[str, NDArray], maps: NDArray) -> Poses:
         peak=peak,
         spread=spread * scale[:, None],
         shift=np.linalg.norm(crop - regressed, axis=-1) * scale[:, None],
-        person=outputs['presence'].reshape(-1).astype(np.float64),
+        person=np.where(sound, person, 0.0),
         scale=scale)
 
 
@@ -127,7 +134,7 @@ def refine(points: NDArray, heatmap: NDArray, least_peak: float = 0.5) -> tuple[
     inside = (((rows >= 0) & (rows < _CELLS))[..., :, None] & ((columns >= 0) & (columns < _CELLS))[..., None, :])
     heat = heatmap[np.arange(people)[:, None, None, None], np.arange(joints)[None, :, None, None],
                    np.clip(rows, 0, _CELLS - 1)[..., :, None], np.clip(columns, 0, _CELLS - 1)[..., None, :]]
-    heat = _sigmoid(heat.astype(np.float64)) * inside
+    heat = np.nan_to_num(_sigmoid(heat.astype(np.float64))) * inside
     peak = heat.max(axis=(-2, -1))
     heat **= 2  # a sharper mean: 3 % less error on the sample footage
     total = np.maximum(heat.sum(axis=(-2, -1)), 1e-12)

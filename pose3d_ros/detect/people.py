@@ -93,19 +93,19 @@ def similarity(poses: Poses) -> NDArray[np.float64]:
     return np.maximum(agreement(_BODY), agreement(BLAZEPOSE33.mirror[_BODY]))
 
 
-def claimed(poses: Poses) -> NDArray[np.float64]:
-    """Return how much of each body lies on another's bones, (N, N) in 0..1: entry i, j for body i on the bones of j.
+def claimed(parts: Poses, bodies: Poses) -> NDArray[np.float64]:
+    """Return how much of each of N parts lies on the bones of each of M bodies, (N, M) in 0..1, by confidence.
 
     The search also finds parts of people, and the network fits a whole, crooked body to a pair of feet or a chest.
     """
-    joints = poses.pixels[:, None, :JOINTS, None]
-    starts, ends = (poses.pixels[None, :, None, BLAZEPOSE33.bone_indices[:, end]] for end in (0, 1))
+    joints = parts.pixels[:, None, :JOINTS, None]
+    starts, ends = (bodies.pixels[None, :, None, BLAZEPOSE33.bone_indices[:, end]] for end in (0, 1))
     along = ends - starts
     length = np.maximum((along ** 2).sum(axis=-1), 1e-9)
     nearest = starts + np.clip(((joints - starts) * along).sum(axis=-1) / length, 0.0, 1.0)[..., None] * along
     distance = np.linalg.norm(joints - nearest, axis=-1).min(axis=-1)
-    weights = confidence(poses)[:, None]
-    on_bones = distance <= _TOLERANCE * poses.circles()[:, 2][None, :, None]
+    weights = confidence(parts)[:, None]
+    on_bones = distance <= _TOLERANCE * bodies.circles()[:, 2][None, :, None]
     return (weights * on_bones).sum(axis=-1) / np.maximum(weights.sum(axis=-1), 1e-9)
 
 
@@ -119,7 +119,7 @@ def without_duplicates(poses: Poses, known: NDArray, least: float, width: int, h
         return np.arange(len(poses))
     outlines = boxes(poses, width, height)
     same = (similarity(poses) >= least) | (box_overlap(outlines, outlines) >= _SAME_BOX)
-    same |= (claimed(poses) >= _CLAIMED) & ~known[:, None]
+    same[~known] |= claimed(poses[~known], poses) >= _CLAIMED
     quality = poses.person * confidence(poses).mean(axis=1) + _FAVOUR * known
     kept: list[int] = []
     for candidate in np.argsort(-quality, kind='stable'):

@@ -42,10 +42,6 @@ class TileSearch:
         self._turn = 0
         self._batch = np.zeros((_BATCH, 3, INPUT_SIZE, INPUT_SIZE), np.float32)
 
-    def reset(self) -> None:
-        """Start a new round."""
-        self._turn = 0
-
     def everywhere(self, image: NDArray[np.uint8], known: NDArray) -> Finds:
         """Search all tiles of an image (H, W, 3) BGR now; return the finds in px of the image. known: see within."""
         self._fit(image)
