@@ -67,7 +67,7 @@ class _Track:
         the mean motion of the body, and that fades as well.
         """
         gap = _seconds(stamp_ns - self.stamp_ns)
-        body = np.zeros(2) if np.isnan(self.velocity).all() else np.nanmedian(self.velocity, axis=0)
+        body = _median(self.velocity)
         own = np.where(np.isnan(self.velocity), body, self.velocity)
         limb_memory = np.exp(-gap / 0.1)
         travelled = _VELOCITY_MEMORY_S * (1 - np.exp(-gap / _VELOCITY_MEMORY_S))
@@ -175,8 +175,7 @@ def _similarity(person: Person2D, expected: NDArray[np.float64], last: Person2D,
                     _keypoint_similarity(person.mirrored().pixels, expected, tolerance))
     ratio = _size(person.box) / size if size > 0 else 1.0
     same_size = float(np.exp(-0.5 * (np.log(max(ratio, 1e-6)) / (0.35 * (1 + gap))) ** 2))
-    shift = np.nanmedian(expected - last.pixels, axis=0) if np.isfinite(expected - last.pixels).any() else np.zeros(2)
-    overlap = box_overlap(person.box, last.box + np.tile(shift, 2))
+    overlap = box_overlap(person.box, last.box + np.tile(_median(expected - last.pixels), 2))
     return 0.7 * keypoints * same_size + 0.3 * overlap
 
 
@@ -201,3 +200,9 @@ def box_overlap(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
         return 0.0
     shared = float(width * height)
     return shared / (_size(a) ** 2 + _size(b) ** 2 - shared)
+
+
+def _median(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the median (2,) of the known vectors (J, 2), zero when none is known."""
+    known = vectors[np.isfinite(vectors[:, 0])]
+    return np.median(known, axis=0) if len(known) else np.zeros(2)
