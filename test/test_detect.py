@@ -192,10 +192,16 @@ def test_reset_forgets_and_repeats_exactly():
     np.testing.assert_array_equal(first[0].pixels, again[0].pixels)
 
 
-def test_no_more_than_max_people():
+def test_no_more_than_max_people_the_largest_first():
     stage = detector(max_people=2)
+    crowd = [Drawn(x, 360, radius) for x, radius in ((200, 120), (500, 150), (800, 130), (1100, 90))]
     for _ in range(20):
-        assert len(stage(draw([Drawn(x, 360, 120) for x in (200, 500, 800, 1100)]))) <= 2
+        found = stage(draw(crowd))
+        assert len(found) == 2
+        assert max(min(errors(person, drawn).max() for person in found) for drawn in crowd[1:3]) < 5.0
+    before = stage.counters['tiles']
+    stage(draw(crowd))
+    assert stage.counters['tiles'] == before  # nobody else is looked for
 
 
 @pytest.mark.parametrize('wrong', [{'search_period': 0}, {'min_person_height': 0.0}, {'max_people': 0},

@@ -17,6 +17,7 @@ from pose3d_ros.runtime.engine import Engine
 from pose3d_ros.runtime.opening import open_engine
 from pose3d_ros.runtime.store import ModelStore
 
+_SPARE = 3  # candidates looked at beyond the room that is left, as some are nobody
 _ROOM = 1.5  # how far about a lost person the search looks again, in radii of the circle about the body
 
 MODELS = ('lite', 'full', 'heavy')
@@ -26,10 +27,12 @@ MODELS = ('lite', 'full', 'heavy')
 class DetectSettings:
     """How to look for people.
 
-    search_period: frames over which one round of the search through the whole image is spread, 1..1000.
+    search_period: frames over which one round of the search through the whole image is spread, 1..1000: so long a
+    newcomer may go unseen. At 30 the search costs about as much as a person followed, at 15 twice as much.
     min_person_height: of the smallest person to find, as a fraction of the image height, 0.05..1. Halving it makes the
     search about four times as dear.
-    max_people: followed at most, 1..100; each costs one run of the landmark network per frame.
+    max_people: followed at most, the largest first, 1..100; each costs one run of the landmark network per frame. While
+    so many are followed, nobody else is searched for.
     detection_threshold: score from which a find of the search is looked at closely, 0..1.
     presence_threshold: the landmark network's certainty from which a newcomer is a person, 0..1.
     confidence_threshold: mean confidence of a newcomer's joints in the image from which it is a person, 0..1.
@@ -37,7 +40,7 @@ class DetectSettings:
     merge_similarity: two people whose joints agree to at least this are one, 0..1.
     """
 
-    search_period: int = 15
+    search_period: int = 30
     min_person_height: float = 1.0 / 6.0
     max_people: int = 8
     detection_threshold: float = 0.5
@@ -152,14 +155,15 @@ class Detector:
         return self._newcomers(found, known)
 
     def _newcomers(self, found: Finds, known: Poses) -> NDArray[np.float64]:
-        """Return the regions of those finds that are not of known people, the best ones as far as there is room."""
+        """Return the regions of those finds that are not of known people, a few more than there is room for."""
         self.counters['tiles'] = self._search.tiles_searched
         again = close(found.circles(), known.circles()).any(axis=1)
         fresh = without_repeats(found[np.flatnonzero(~again)])
         candidates = regions.from_circle(fresh.points[:, MID_HIP], fresh.points[:, BODY_CIRCLE],
                                          regions.FOUND_MARGIN)
         height, width = self._size[:2]
-        return candidates[regions.plausible(candidates, width, height)][:self.settings.max_people - len(known)]
+        room = max(self.settings.max_people - len(known), 0)
+        return candidates[regions.plausible(candidates, width, height)][:room + _SPARE]
 
     def _read(self, image: NDArray[np.uint8], wanted: NDArray) -> Poses:
         """Run the landmark network on the regions (N, 4), one call for all."""
@@ -167,7 +171,10 @@ class Detector:
         return self._landmarks(image, wanted) if len(wanted) else Poses.none()
 
     def _accept(self, poses: Poses, followed: int) -> tuple[Poses, NDArray[np.intp]]:
-        """Return those that are people, each once, and their positions among the given; the first were followed."""
+        """Return those that are people, each once, and their positions among the given; the first were followed.
+
+        Of more newcomers than there is room for, the largest are taken.
+        """
         settings, (height, width) = self.settings, self._size[:2]
         known = np.arange(len(poses)) < followed
         least_presence = np.where(known, settings.keep_presence, settings.presence_threshold)
@@ -176,8 +183,10 @@ class Detector:
                 & regions.plausible(poses.next_regions(), width, height))
         left = np.flatnonzero(sure)
         single = left[people.without_duplicates(poses[left], known[left], settings.merge_similarity, width, height)]
-        self.counters['refused'] += int((~sure & ~known).sum())
         self.counters['merged'] += len(left) - len(single)
+        largest_first = single[np.lexsort((-poses.circles()[single, 2], ~known[single]))]
+        single = np.sort(largest_first[:settings.max_people])
+        self.counters['refused'] += int((~sure & ~known).sum())
         self.counters['found'] += int((~known[single]).sum())
         return poses[single], single
 
