@@ -27,7 +27,8 @@ from pose3d_ros.skeleton import BLAZEPOSE33, HUMAN17, LIMBS12
 INPUTS = (*LIMBS12.joints, 'ears')
 LIMBS = HUMAN17.indices(LIMBS12.joints)
 LOWER = ('left_knee', 'right_knee', 'left_ankle', 'right_ankle')
-CONSTANTS = Uncertainty(np.linspace(0.3, 0.08, 14), np.linspace(1.5, 1.0, 14), np.full((2, 17), 0.03), np.full((2, 17), 0.08))
+CONSTANTS = Uncertainty(np.linspace(0.3, 0.08, 14), np.linspace(1.5, 1.0, 14),
+                        np.full((2, 17), 0.03), np.full((2, 17), 0.08))
 
 
 class KnownNetwork:
