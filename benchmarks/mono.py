@@ -3,10 +3,12 @@
 
     python benchmarks/mono.py [--json FILE]
 
-Speed: detect, track, lift and refine against MediaPipe Pose on the same frames of the sample footage (read beforehand,
-by both), on the same two cores, in alternating rounds; medians over the rounds. Delay: a camera node at 30 frames per
-second, the mono node and a listener, three processes on two cores; from the stamp of the image to the arrival of its
-people.
+Speed: detect, track, lift and refine against MediaPipe Pose on the same frames of the sample footage (BGR, read
+beforehand by all), on the same two cores, in alternating rounds; medians over the rounds. MediaPipe follows one person
+and does not look for others meanwhile; so we run twice: as shipped, and with max_people 1, which does the same.
+
+Delay: a camera node at 30 frames per second, the mono node and a listener, three processes on two cores; from the stamp
+of the image to the arrival of its people.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from pose3d_ros.cli.errors import UserError  # noqa: E402
 from pose3d_ros.cli.figures import add_json_option, print_table, write_json  # noqa: E402
 from pose3d_ros.cli.places import config_file  # noqa: E402
 from pose3d_ros.cli.progress import progress  # noqa: E402
+from pose3d_ros.detect import DetectSettings  # noqa: E402
 from pose3d_ros.runtime.store import ModelMissing, ModelStore  # noqa: E402
 
 HERE = Path(__file__).resolve().parent
@@ -65,16 +68,18 @@ def measure_speed(model: str, cameras: Sequence[str], rounds: int) -> dict[str, 
     """Run alternating rounds of both; return medians of frames per second and of the ratio within each round."""
     store = ModelStore()
     videos = [str(Path(store.path('sample')) / f'{camera}.mp4') for camera in cameras]
+    calibration = str(config_file('samples/single_person.yaml'))
     workers = {
-        'ours': Worker([sys.executable, str(HERE / 'speed_pose3d.py'), model, str(config_file(
-            'samples/single_person.yaml')), *videos], dict(os.environ)),
+        **{name: Worker([sys.executable, str(HERE / 'speed_pose3d.py'), model, str(people), calibration, *videos],
+                        dict(os.environ))
+           for name, people in (('shipped', DetectSettings.max_people), ('one', 1))},
         'mediapipe': Worker([str(peer_python(store.cache_dir)), str(HERE / 'speed_mediapipe.py'), COMPLEXITY[model],
                              *videos], clean_environment()),
     }
     seconds: dict[str, list[float]] = {name: [] for name in workers}
     found = {}
-    for number in progress(range(rounds + 1), desc='rounds', unit='pair'):
-        order = list(workers) if number % 2 else list(workers)[::-1]
+    for number in progress(range(rounds + 1), desc='rounds', unit='round'):
+        order = [*list(workers)[number % 3:], *list(workers)[:number % 3]]
         for name in order:
             answer = workers[name].round()
             found[name] = answer['found'] / workers[name].about['frames']
@@ -84,14 +89,16 @@ def measure_speed(model: str, cameras: Sequence[str], rounds: int) -> dict[str, 
         worker.close()
     fps = {name: [workers[name].about['frames'] / value for value in values] for name, values in seconds.items()}
     for name, worker in workers.items():
-        print(f'{worker.about["version"]}: {statistics.median(fps[name]):.1f} frames/s, '
+        print(f'{name}: {worker.about["version"]}: {statistics.median(fps[name]):.1f} frames/s, '
               f'rounds {min(fps[name]):.1f} to {max(fps[name]):.1f}; a person in {100 * found[name]:.1f} % of '
               f'{worker.about["frames"]} frames')
     return {
-        'fps': statistics.median(fps['ours']),
+        'fps': statistics.median(fps['shipped']),
+        'fps_one_person': statistics.median(fps['one']),
         'mediapipe_fps': statistics.median(fps['mediapipe']),
-        'fps_ratio_mediapipe': statistics.median(a / b for a, b in zip(fps['ours'], fps['mediapipe'])),
-        'person_frames_share': found['ours'],
+        'fps_ratio_mediapipe': statistics.median(a / b for a, b in zip(fps['shipped'], fps['mediapipe'])),
+        'fps_ratio_mediapipe_one_person': statistics.median(a / b for a, b in zip(fps['one'], fps['mediapipe'])),
+        'person_frames_share': found['shipped'],
         'mediapipe_person_frames_share': found['mediapipe'],
     }
 

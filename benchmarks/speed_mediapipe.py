@@ -13,14 +13,14 @@ import mediapipe
 
 
 def load(path: str) -> list:
-    """Return the images of a video, RGB as MediaPipe takes them (the conversion is not counted against it)."""
+    """Return the images of a video, BGR as cameras give them, forth and back: twice as long without a cut."""
     capture = cv2.VideoCapture(path)
     images = []
     while True:
         ok, image = capture.read()
         if not ok:
-            return images
-        images.append(cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
+            return images + images[::-1]
+        images.append(image)
 
 
 def main() -> None:
@@ -34,7 +34,7 @@ def main() -> None:
         for images in videos:
             pose.reset()
             for image in images:
-                found += pose.process(image).pose_landmarks is not None
+                found += pose.process(cv2.cvtColor(image, cv2.COLOR_BGR2RGB)).pose_landmarks is not None
         print(json.dumps({'seconds': time.perf_counter() - start, 'found': found}), flush=True)
 
 

@@ -65,7 +65,7 @@ class Pipeline:
 
     @property
     def engines(self) -> dict[str, Engine]:
-        """The networks by what they do, to ask what computes them, and to close them."""
+        """The networks by what they do, to ask what computes them."""
         return {**self.detect.engines, 'lift': self.lift.engine}
 
     @property
@@ -74,6 +74,11 @@ class Pipeline:
         return {**{f'detect.{name}': count for name, count in self.detect.counters.items() if name != 'frames'},
                 'ids_made': self.track.ids_made, 'swaps_corrected': self.track.swaps_corrected,
                 'not_lifted': self.lift.dropped}
+
+    def close(self) -> None:
+        """End threads and release the networks; the pipeline cannot be called any more."""
+        self.detect.close()
+        self.lift.engine.close()
 
     def reset(self) -> None:
         """Forget everything about the past, as after a jump in time."""

@@ -171,8 +171,8 @@ def _similarity(person: Person2D, expected: NDArray[np.float64], last: Person2D,
     """
     size = _size(last.box)
     tolerance = _JOINT_TOLERANCE * (1 + _TOLERANCE_GROWTH * gap) * size
-    keypoints = max(_keypoint_similarity(person.pixels, expected, tolerance),
-                    _keypoint_similarity(person.mirrored().pixels, expected, tolerance))
+    keypoints = max(_keypoint_similarity(pixels, expected, tolerance)
+                    for pixels in (person.pixels, person.pixels[person.skeleton.mirror]))
     ratio = _size(person.box) / size if size > 0 else 1.0
     same_size = float(np.exp(-0.5 * (np.log(max(ratio, 1e-6)) / (0.35 * (1 + gap))) ** 2))
     overlap = box_overlap(person.box, last.box + np.tile(_median(expected - last.pixels), 2))

@@ -57,6 +57,7 @@ class FakePipeline:
     delay_s: float = 0.0
     failing: Exception | None = None
     resets: int = 0
+    closed: bool = False
     frames: list[Frame] = field(default_factory=list)
 
     def __call__(self, frame: Frame) -> Result:
@@ -68,3 +69,6 @@ class FakePipeline:
 
     def reset(self) -> None:
         self.resets += 1
+
+    def close(self) -> None:
+        self.closed = True

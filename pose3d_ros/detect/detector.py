@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -68,9 +69,11 @@ class Detector:
     Two networks share the work. The search network looks over tiles of the image: all of them on the first frame and
     whenever fewer people are followed than in the frame before; otherwise one portion of them per frame, so that each
     place is looked at once in search_period frames and no frame pays for the whole round (somebody new is seen after at
-    most that many frames). Where somebody was lost, the search looks again in every frame for another search_period.
-    The landmark network then reads the joints in a region about each person, all people in one call, and says where the
-    region lies in the next frame. With nobody in view a frame costs its portion of tiles only.
+    most that many frames and one). Where somebody was lost, the search looks again in every frame for another
+    search_period. A portion is searched in a thread of its own, from when the frame's people are known until they have
+    been read in the next frame; what it found is taken up there, so that results do not depend on how fast it was.
+    The landmark network reads the joints in a region about each person, all people in one call, and says where the
+    region lies in the next frame.
 
     counters: since the start, by name: frames, tiles (searched), regions (read), found (people), refused (regions with
     nobody in them), merged (duplicates), lost (people no longer seen).
@@ -82,6 +85,8 @@ class Detector:
         self._search = TileSearch(search_engine, self.settings.min_person_height, self.settings.search_period,
                                   self.settings.detection_threshold)
         self._landmarks = LandmarkModel(landmark_engine)
+        self._thread = ThreadPoolExecutor(1, 'pose3d_ros search')
+        self._ahead: Future[Finds] | None = None
         self.reset()
 
     @classmethod
@@ -103,8 +108,17 @@ class Detector:
         """The networks by what they do, to ask which provider they got."""
         return {'search': self._search.engine, 'landmarks': self._landmarks.engine}
 
+    def close(self) -> None:
+        """End the search thread and release the networks; the detector cannot be called any more."""
+        self._thread.shutdown()
+        for engine in self.engines.values():
+            engine.close()
+
     def reset(self) -> None:
         """Forget everybody: the next frame is searched as the first one."""
+        if self._ahead is not None:
+            wait([self._ahead])  # it uses the search network; whatever it found or failed with belongs to the past
+        self._ahead = None
         self._size: tuple[int, ...] = ()
         self._followed = Poses.none()
         self._missed: list[_Missed] = []
@@ -118,13 +132,16 @@ class Detector:
         if first:
             self.reset()
             self._size, before = image.shape, self._followed
-        found = self._sweep(image, before) if first else self._portion(image, before)
-        read = self._read(image, np.concatenate([before.next_regions(), found]))
-        poses, accepted = self._accept(read, len(before))
+        read = self._read(image, before.next_regions())  # meanwhile the search may still be at work
+        found = self._sweep(image, before) if first else self._found_meanwhile(before)
+        poses, accepted = self._accept(Poses.join(read, self._read(image, found)), len(before))
         self._note_missing(before[np.setdiff1d(np.arange(len(before)), accepted)], poses)
         if len(poses) < len(before) and self._since_sweep >= self.settings.search_period:  # not in every frame
             poses, _ = self._accept(Poses.join(poses, self._read(image, self._sweep(image, poses))), len(poses))
         self._followed = poses
+        if len(poses) < self.settings.max_people:
+            hidden = poses.pixels[:, :JOINTS]
+            self._ahead = self._thread.submit(self._search_portion, image, self._next_missed(), hidden)
         return people.to_people(poses, frame.camera)
 
     def _note_missing(self, dropped: Poses, present: Poses) -> None:
@@ -140,19 +157,24 @@ class Detector:
         self._since_sweep = 0
         return self._newcomers(self._search.everywhere(image, known.pixels[:, :JOINTS]), known)
 
-    def _portion(self, image: NDArray[np.uint8], known: Poses) -> NDArray[np.float64]:
-        """Search this frame's portion of the image, and one of the places where somebody was lost."""
+    def _found_meanwhile(self, known: Poses) -> NDArray[np.float64]:
+        """Return the regions (N, 4) of newcomers that were found in the frame before."""
         self._since_sweep += 1
-        if len(known) >= self.settings.max_people:
-            return np.zeros((0, 4))
-        hidden = known.pixels[:, :JOINTS]
-        found = self._search.next_portion(image, hidden)
-        if self._missed:
-            missed = self._missed.pop(0)
-            found = Finds.join([found, self._search.within(image, missed.tile, hidden)])
-            if missed.frames > 1:
-                self._missed.append(replace(missed, frames=missed.frames - 1))
-        return self._newcomers(found, known)
+        ahead, self._ahead = self._ahead, None
+        return np.zeros((0, 4)) if ahead is None else self._newcomers(ahead.result(), known)
+
+    def _next_missed(self) -> NDArray[np.float64]:
+        """Return the tile (1, 3) about one of those who were lost, in turn; no tile (0, 3) when nobody is missed."""
+        if not self._missed:
+            return np.zeros((0, 3))
+        missed = self._missed.pop(0)
+        if missed.frames > 1:
+            self._missed.append(replace(missed, frames=missed.frames - 1))
+        return missed.tile
+
+    def _search_portion(self, image: NDArray[np.uint8], missed: NDArray, hidden: NDArray) -> Finds:
+        """Search this frame's portion of the image, and the tile where somebody was lost. Runs in the search thread."""
+        return Finds.join([self._search.next_portion(image, hidden), self._search.within(image, missed, hidden)])
 
     def _newcomers(self, found: Finds, known: Poses) -> NDArray[np.float64]:
         """Return the regions of those finds that are not of known people, a few more than there is room for."""

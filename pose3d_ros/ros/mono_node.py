@@ -107,8 +107,7 @@ class MonoNode(ManagedNode):
         if loaded is None:
             return
         loaded.output.destroy()
-        for engine in loaded.pipeline.engines.values():
-            engine.close()
+        loaded.pipeline.close()
 
     def explain_silence(self) -> str:
         return self._working.camera_input.why_silent() if self._working is not None else ''

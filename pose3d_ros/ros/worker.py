@@ -34,6 +34,8 @@ class PeoplePipeline(Protocol):
 
     def reset(self) -> None: ...
 
+    def close(self) -> None: ...
+
 
 @dataclass(frozen=True)
 class Arrival:
