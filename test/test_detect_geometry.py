@@ -7,6 +7,7 @@ import pytest
 
 from pose3d_ros.detect import anchors, blazepose, crops, regions, tiles
 from pose3d_ros.detect.anchors import Finds
+from pose3d_ros.detect.search import near_twice
 
 
 def random_finds(rng: np.random.Generator, count: int) -> Finds:
@@ -185,3 +186,15 @@ def test_refinement_at_the_edge_uses_what_is_there():
     refined, peak, spread = blazepose.refine(truth + 3.0, heat(np.random.default_rng(0), truth, 3.0))
     assert np.isfinite(refined).all() and np.isfinite(spread).all() and (peak > 0.9).all()
     assert (np.abs(refined - truth) < 4.0).all()
+
+
+@pytest.mark.parametrize('size', [(1920, 1080), (1080, 1920), (640, 480)])
+def test_a_round_visits_every_tile_and_those_for_near_people_twice_half_a_round_apart(size):
+    planned = tiles.plan(*size, 1 / 6)
+    visits = near_twice(planned)
+    for tile in planned:
+        turns = np.flatnonzero((visits == tile).all(axis=1))
+        assert len(turns) == (2 if tile[2] > planned[:, 2].max() / 2 else 1)
+        if len(turns) == 2:
+            assert abs(turns[1] - turns[0] - len(visits) / 2) <= 1
+    assert len(near_twice(np.zeros((0, 3)))) == 0

@@ -28,8 +28,8 @@ MODELS = ('lite', 'full', 'heavy')
 class DetectSettings:
     """How to look for people.
 
-    search_period: frames over which one round of the search through the whole image is spread, 1..1000: so long a
-    newcomer may go unseen. At 30 the search costs about as much as a person followed, at 15 twice as much.
+    search_period: frames over which one round of the search through the whole image is spread, 1..1000. Somebody new is
+    seen after that many frames at most, near the camera after half as many.
     min_person_height: of the smallest person to find, as a fraction of the image height, 0.05..1. Halving it makes the
     search about four times as dear.
     max_people: followed at most, the largest first, 1..100; each costs one run of the landmark network per frame. While
@@ -41,7 +41,7 @@ class DetectSettings:
     merge_similarity: two people whose joints agree to at least this are one, 0..1.
     """
 
-    search_period: int = 30
+    search_period: int = 60
     min_person_height: float = 1.0 / 6.0
     max_people: int = 8
     detection_threshold: float = 0.5

@@ -28,7 +28,8 @@ class TileSearch:
     """Looks for people in the tiles of images of one size.
 
     engine: input 'image' (N, 3, 224, 224) RGB in -1..1. period: frames over which one round through all tiles is spread
-    in equal portions, so that every frame pays the same and each place is looked at once per period.
+    in equal portions, so that every frame pays the same and each place is looked at once per period (twice for people
+    near the camera).
     """
 
     def __init__(self, engine: Engine, min_person_height: float, period: int, threshold: float) -> None:
@@ -38,7 +39,7 @@ class TileSearch:
         self.threshold = threshold
         self.tiles_searched = 0
         self._size = (0, 0)
-        self._tiles = np.zeros((0, 3))
+        self._tiles = self._round = np.zeros((0, 3))
         self._turn = 0
         self._batch = np.zeros((_BATCH, 3, INPUT_SIZE, INPUT_SIZE), np.float32)
 
@@ -51,9 +52,9 @@ class TileSearch:
     def next_portion(self, image: NDArray[np.uint8], known: NDArray) -> Finds:
         """Search this frame's share of the tiles."""
         self._fit(image)
-        first, last = (len(self._tiles) * turn // self.period for turn in (self._turn, self._turn + 1))
+        first, last = (len(self._round) * turn // self.period for turn in (self._turn, self._turn + 1))
         self._turn = (self._turn + 1) % self.period
-        return self.within(image, self._tiles[first:last], known)
+        return self.within(image, self._round[first:last], known)
 
     def within(self, image: NDArray[np.uint8], chosen: NDArray, known: NDArray) -> Finds:
         """Search the given tiles (T, 3) x0, y0, side; return one find per person, in px of the image.
@@ -84,7 +85,19 @@ class TileSearch:
         if self._size != (width, height):
             self._size = (width, height)
             self._tiles = tiles.plan(width, height, self.min_person_height)
+            self._round = near_twice(self._tiles)
             self._turn = 0
+
+
+def near_twice(planned: NDArray) -> NDArray[np.float64]:
+    """Return one round through the tiles (T, 3): those for people near the camera twice, half a round apart.
+
+    Near are those of more than half the largest side: they are few, and who is near matters most.
+    """
+    near = planned[:, 2] > planned[:, 2].max(initial=0.0) / 2.0
+    far = planned[~near]
+    half = (len(far) + 1) // 2
+    return np.concatenate([planned[near], far[:half], planned[near], far[half:]])
 
 
 def hide(crop: NDArray[np.uint8], bodies: NDArray) -> None:

@@ -91,7 +91,8 @@ MONO = (
     Parameter('max_pixels', MAX_PIXELS, 'Larger images are refused.', 'px', 1, 1_000_000_000),
     Parameter('camera_info_timeout', 5.0, 'Images without camera_info are reported after this time.', 's', 0.0, 3600.0),
     # Finding people
-    _of(DetectSettings, 'search_period', 'Frames over which a search of the whole image for new people is spread.',
+    _of(DetectSettings, 'search_period', 'Frames over which a search of the whole image for new people is spread; '
+        'near the camera they are seen after half of them.',
         'frames', 1, 1000),
     _of(DetectSettings, 'min_person_height', 'Smallest person to find, as a share of the image height; half of it '
         'makes the search four times as dear.', '', 0.05, 1.0),
