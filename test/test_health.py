@@ -99,3 +99,12 @@ def test_a_new_start_begins_with_a_clean_slate_but_goes_on_counting(health):
     work(health, 0, 10)
     health.started()
     assert judged(health, 20.0)[0] == STALE and health.received == 100
+
+
+def test_silence_without_a_known_cause_is_a_whole_sentence():
+    health = Health()
+    health.facts.state, health.facts.image_topic = 'active', '/camera/image'
+    assert health.report(0.0)[0].message == 'no image yet on /camera/image'
+    health.arrived(0.0)
+    assert health.report(2.0, lambda: '')[0].message == 'no image on /camera/image for 2.0 s'
+    assert health.report(2.0, lambda: 'unplugged')[0].message.endswith('for 2.0 s: unplugged')

@@ -54,15 +54,13 @@ def load_split(args: argparse.Namespace, split: str) -> Mocap:
 
 def run(args: argparse.Namespace) -> int:
     """Train until done, or until interrupted; the same command continues."""
-    import torch
-
-    from pose3d_ros.train.absolute import CHECKPOINT, CheckpointError, TrainSettings, train
+    from pose3d_ros.train.absolute import CHECKPOINT, CheckpointError, TrainSettings, limit_threads, train
     from pose3d_ros.train.samples import SampleSettings
 
     given = {part.name: getattr(args, part.name, None) for part in fields(TrainSettings)}
     settings = replace(TrainSettings(), **{name: value for name, value in given.items() if value is not None})
     if args.threads:
-        torch.set_num_threads(args.threads)
+        limit_threads(args.threads)
     training, validation = load_split(args, 'train'), load_split(args, 'val')
     print(f'{len(training)} frames of {len(set(training.subject))} subjects to train on, '
           f'{len(validation)} of {len(set(validation.subject))} to validate')

@@ -125,9 +125,10 @@ class Health:
         if facts.state != 'active':
             return OK, f'not listening ({facts.state})'
         if not self._arrivals:
-            return STALE, f'no image yet on {facts.image_topic}: {explain()}'
+            return STALE, f'no image yet on {facts.image_topic}: {explain()}'.removesuffix(': ')
         if age > LATE_S:
-            return ERROR if age > LOST_S else WARN, f'no image on {facts.image_topic} for {age:.1f} s: {explain()}'
+            message = f'no image on {facts.image_topic} for {age:.1f} s: {explain()}'.removesuffix(': ')
+            return ERROR if age > LOST_S else WARN, message
         if facts.calibration_problem:
             return ERROR, facts.calibration_problem
         if not facts.calibrated:

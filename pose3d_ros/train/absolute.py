@@ -187,6 +187,11 @@ def load_average(path: Path) -> tuple[FacingLifter, str]:
         raise CheckpointError(f'{path} is not a checkpoint of this lifter ({error})') from error
 
 
+def limit_threads(count: int) -> None:
+    """Let PyTorch use this many processor threads, for as long as the process lives."""
+    torch.set_num_threads(count)
+
+
 def train(mocap: Mocap, validation: Mocap, out: Path, settings: TrainSettings, samples: SampleSettings,
           minutes: float = math.inf, command: str = '', quiet: bool = False) -> Run:
     """Train in `out`: continue from its checkpoint if there is one, log to log.csv, stop after the steps or minutes.
