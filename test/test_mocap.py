@@ -38,6 +38,13 @@ def test_several_files_are_one_source_without_the_subjects_left_out(tmp_path: Pa
         load_mocap([first, second], 'train', leave_out=['a', 'x'])
 
 
+def test_the_frame_rate_is_that_of_the_file_and_the_same_for_all(tmp_path: Path) -> None:
+    slow, unknown = write_mocap(tmp_path / 'a.npz', fps=10), write_mocap(tmp_path / 'b.npz')
+    assert load_mocap([slow], 'train').fps == 10 and load_mocap([unknown], 'train').fps == 30
+    with pytest.raises(MocapError, match='10, 30'):
+        load_mocap([slow, unknown], 'train')
+
+
 def test_a_long_recording_does_not_crowd_out_the_others() -> None:
     clip = np.repeat([0, 1, 2], [9000, 100, 900])
     mocap = Mocap(np.zeros((10000, 17, 3), np.float32), clip, ('p', 'q', 'r'), ('long', 'short', 'other'))

@@ -30,13 +30,15 @@ class Mocap:
     """Moving people.
 
     positions (N, 17, 3) float32 m in the order of HUMAN17, world axes with z up and the floor near z = 0;
-    clip (N,) index of the clip that a frame belongs to; clip_name, subject (C,) per clip.
+    clip (N,) index of the clip that a frame belongs to, the frames of a clip together and in order of time; clip_name,
+    subject (C,) per clip; fps frames per second inside a clip.
     """
 
     positions: NDArray[np.float32]
     clip: NDArray[np.intp]
     clip_name: tuple[str, ...]
     subject: tuple[str, ...]
+    fps: float = 30.0
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -60,7 +62,7 @@ def load_mocap(paths: Sequence[str | Path], split: str, leave_out: Sequence[str]
     """Read the clips of one split ('train', 'val', 'test') from .npz files, without the subjects in leave_out.
 
     Arrays in a file: positions [N, 17, 3] (with `unit` 'mm' or 'm'), clip_start [C + 1], clip_name, subject, split [C],
-    joint_names [17]. Raises MocapError.
+    joint_names [17], fps (30 without it; the same in all files). Raises MocapError.
     """
     parts = [_read(Path(path), split, frozenset(leave_out)) for path in paths]
     positions, clips = [], []
@@ -73,7 +75,10 @@ def load_mocap(paths: Sequence[str | Path], split: str, leave_out: Sequence[str]
         subjects.extend(part.subject)
     if not names:
         raise MocapError(f'no clip of split {split!r} in {", ".join(map(str, paths)) or "no file"}')
-    return Mocap(np.concatenate(positions), np.concatenate(clips), tuple(names), tuple(subjects))
+    rates = {part.fps for part in parts if len(part)}
+    if len(rates) > 1:
+        raise MocapError(f'files of different frame rates together: {", ".join(f"{rate:g}" for rate in sorted(rates))}')
+    return Mocap(np.concatenate(positions), np.concatenate(clips), tuple(names), tuple(subjects), rates.pop())
 
 
 def _read(path: Path, split: str, leave_out: frozenset[str]) -> Mocap:
@@ -81,6 +86,7 @@ def _read(path: Path, split: str, leave_out: frozenset[str]) -> Mocap:
         with np.load(path, allow_pickle=False) as data:
             arrays = {name: data[name] for name in
                       ('positions', 'clip_start', 'clip_name', 'subject', 'split', 'joint_names', 'unit')}
+            arrays['fps'] = data['fps'] if 'fps' in data else np.float64(30)
     except KeyError as error:
         raise MocapError(f'{path}: {error.args[0]}') from error
     except (OSError, ValueError) as error:
@@ -103,7 +109,8 @@ def _read(path: Path, split: str, leave_out: frozenset[str]) -> Mocap:
         positions=positions[index][:, order].astype(np.float32) * np.float32(UNITS[unit]),
         clip=np.repeat(np.arange(len(chosen)), [len(frame) for frame in frames]),
         clip_name=tuple(str(arrays['clip_name'][i]) for i in chosen),
-        subject=tuple(str(arrays['subject'][i]) for i in chosen))
+        subject=tuple(str(arrays['subject'][i]) for i in chosen),
+        fps=float(arrays['fps']))
 
 
 def _joint_order(path: Path, names: list[str]) -> list[int]:
