@@ -33,13 +33,44 @@ class PersonState(IntEnum):
 
 
 @dataclass(frozen=True)
+class GroundPlane:
+    """The floor as a camera has it: a point p (3,) m of the optical frame lies `up @ p + camera_height` m above it.
+
+    up (3,): unit vector away from the floor; camera_height: m. One standard deviation each: tilt_sigma [rad] of up,
+    about any axis in the floor; height_sigma [m] of camera_height. Raises ValueError for what is no plane.
+    """
+
+    up: NDArray[np.float64]
+    camera_height: float
+    tilt_sigma: float = 0.01
+    height_sigma: float = 0.02
+
+    def __post_init__(self) -> None:
+        if np.shape(self.up) != (3,) or not abs(np.linalg.norm(self.up) - 1) < 1e-3:
+            raise ValueError(f'up is {self.up}, expected a unit vector (3,) in the optical frame')
+        if not np.isfinite(self.camera_height):
+            raise ValueError(f'camera_height is {self.camera_height}, expected metres')
+        if not (0 < self.tilt_sigma < np.inf and 0 < self.height_sigma < np.inf):
+            raise ValueError(f'tilt_sigma {self.tilt_sigma} and height_sigma {self.height_sigma} must be positive')
+
+    def height_of(self, points: NDArray) -> NDArray[np.float64]:
+        """Return the heights (...,) m above the floor of points (..., 3) m."""
+        return np.asarray(points @ self.up + self.camera_height)
+
+
+@dataclass(frozen=True)
 class Frame:
-    """One camera image. image (H, W, 3) uint8 BGR; stamp_ns of the exposure; frame_id the camera's optical frame."""
+    """One camera image.
+
+    image (H, W, 3) uint8 BGR; stamp_ns of the exposure; frame_id the camera's optical frame; ground: the floor at that
+    moment, None where nobody knows.
+    """
 
     image: NDArray[np.uint8]
     stamp_ns: int
     camera: Camera
     frame_id: str = ''
+    ground: GroundPlane | None = None
 
     def __post_init__(self) -> None:
         expected = (self.camera.height, self.camera.width, 3)
@@ -92,7 +123,9 @@ class Person3D:
 
     position (J, 3) m; velocity (J, 3) m/s; covariance (J, 3, 3) m^2 of the absolute positions; joint_confidence (J,) in
     0..1; joint_state (J,) uint8 of JointState; position, velocity and covariance are NaN for a MISSING joint.
-    height: stature in m, NaN while unknown.
+    height: stature in m, assumed or known, in which the whole person is measured; height_sigma: its standard deviation
+    in m. Its share in the covariance of a joint at P is (height_sigma / height)^2 P P^T: what one camera sees of a
+    person fits any size. NaN where nobody says.
     """
 
     skeleton: Skeleton
@@ -105,6 +138,7 @@ class Person3D:
     id: int
     state: PersonState
     height: float = float('nan')
+    height_sigma: float = float('nan')
 
     def __post_init__(self) -> None:
         joints = len(self.skeleton)

@@ -1,4 +1,4 @@
-"""How tall a person stands, from bone lengths in any posture."""
+"""How tall a person stands: from bone lengths in any posture, and what another stature makes of a person's place."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from pose3d_ros.skeleton import HUMAN17
 # the end of the head bone there is a little more of a person.
 CHAIN_UPRIGHT = 0.975
 CHAIN_ENDS = 0.10  # m
+
+# m: what is left of a joint's own standard deviation along its ray, at least, when the stature's share is taken out.
+_LEAST_OWN = 0.005
 
 _CHAIN = ('spine', 'thorax', 'neck', 'head')
 _LEGS = ('left_knee', 'left_ankle', 'right_knee', 'right_ankle')
@@ -28,3 +31,28 @@ def stature(positions: NDArray) -> NDArray:
         return np.linalg.norm(ends - starts, axis=-1).sum(axis=-1)
 
     return CHAIN_UPRIGHT * (0.5 * lengths(_LEGS) + lengths(_CHAIN)) + CHAIN_ENDS
+
+
+def rescale(position: NDArray, covariance: NDArray, stature: NDArray | float, sigma: NDArray | float,
+            new_stature: NDArray | float, new_sigma: NDArray | float) -> tuple[NDArray, NDArray]:
+    """Return position (..., J, 3) m and covariance (..., J, 3, 3) m^2 of people taken to have another stature.
+
+    One camera sees everything only up to scale: making a person larger by f = new_stature / stature about the camera
+    leaves every ray as it is. An error e of the stature (relative, e = sigma / stature) moves each joint P along its
+    ray, which is e^2 P P^T of its covariance: that share is exchanged for the new one, and the rest grows with f^2.
+    stature, sigma, new_stature, new_sigma (...,) m. Of a covariance that holds less than the share to be taken out,
+    only so much is taken that it stays positive definite. NaN joints stay NaN.
+    """
+    position, covariance = np.asarray(position), np.asarray(covariance)
+    factor = (np.asarray(new_stature) / np.asarray(stature))[..., None, None]
+    old, new = (np.square(np.asarray(s) / np.asarray(h))[..., None]
+                for s, h in ((sigma, stature), (new_sigma, new_stature)))
+    known = np.isfinite(covariance).all(axis=(-2, -1)) & np.isfinite(position).all(axis=-1)
+    safe = np.where(known[..., None, None], covariance, np.eye(3))
+    ray = np.where(known[..., None], position, 1.0)
+    # Along the ray, C - k P P^T keeps the variance |P|^2 (1 / q - k) with q = P^T C^-1 P (Sherman-Morrison).
+    spare = 1 / (ray * np.linalg.solve(safe, ray[..., None])[..., 0]).sum(axis=-1)
+    most = np.maximum(spare - np.square(_LEAST_OWN) / np.square(ray).sum(axis=-1), 0)
+    change = new - np.minimum(old, most)
+    share = change[..., None, None] * (position[..., :, None] * position[..., None, :])
+    return position * factor, (covariance + share) * np.square(factor)[..., None]
