@@ -6,7 +6,22 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from pose3d_ros.train.metrics import coverage, mpjpe, mrpe, n_mpjpe, pa_mpjpe, procrustes, squared_mahalanobis
+from pose3d_ros.skeleton import HUMAN17, LIMBS12
+from pose3d_ros.train.metrics import (
+    auc,
+    coverage,
+    mblstd,
+    mpjpe,
+    mpjve,
+    mrpe,
+    mrpe_axes,
+    n_mpjpe,
+    nees,
+    pa_mpjpe,
+    pck,
+    procrustes,
+    squared_mahalanobis,
+)
 
 
 @pytest.fixture()
@@ -78,6 +93,65 @@ def test_mrpe_is_in_the_unit_of_its_input() -> None:
     assert mrpe(1000 * (truth + [0, 3, 4]), truth) == pytest.approx(5000)
 
 
+def test_mrpe_by_axis_tells_where_the_error_lies() -> None:
+    truth = np.random.default_rng(3).normal(size=(6, 3))
+    np.testing.assert_allclose(mrpe_axes(truth + [0.1, -0.2, 0.3], truth), [0.1, 0.2, 0.3])
+    unknown = truth.copy()
+    unknown[0] = np.nan
+    np.testing.assert_allclose(mrpe_axes(unknown + [0.1, -0.2, 0.3], truth), [0.1, 0.2, 0.3])
+    assert np.isnan(mrpe_axes(np.full((2, 3), np.nan), np.zeros((2, 3)))).all()
+
+
+def test_pck_counts_joints_within_the_threshold_and_not_the_root(poses: np.ndarray) -> None:
+    assert pck(poses + [1.0, 2.0, 3.0], poses) == auc(poses, poses, thresholds=[0.01]) == 1
+    wrong = poses.copy()
+    wrong[:, 1:5] += [0.0, 0.16, 0.0]     # 4 of the 16 joints that count
+    wrong[:, 5:9] += [0.14, 0.0, 0.0]
+    assert pck(wrong, poses) == pytest.approx(12 / 16)
+    assert pck(wrong, poses, threshold=0.1) == pytest.approx(8 / 16)
+    wrong[:, 1] = np.nan
+    assert pck(wrong, poses) == pytest.approx(12 / 15)
+    assert np.isnan(pck(np.full_like(poses, np.nan), poses))
+
+
+def test_auc_is_the_mean_pck_and_falls_with_the_error(poses: np.ndarray) -> None:
+    thresholds = [0.05, 0.1, 0.15]
+    noisy = poses + np.random.default_rng(4).normal(0, 0.05, poses.shape)
+    assert auc(noisy, poses, thresholds) == pytest.approx(np.mean([pck(noisy, poses, t) for t in thresholds]))
+    assert auc(poses, poses) == pytest.approx(30 / 31)   # nothing is nearer than the first threshold, 0
+    assert auc(poses, poses) > auc(noisy, poses) > auc(poses + 2 * (noisy - poses), poses) > 0
+
+
+def test_mpjve_is_blind_to_constant_errors_only(poses: np.ndarray) -> None:
+    constant = poses + np.random.default_rng(5).normal(0, 0.1, (1, 17, 3))
+    assert mpjve(constant, poses) == pytest.approx(0, abs=1e-12)
+    trembling = poses.copy()
+    trembling[::2, 3] += [0.02, 0.0, 0.0]
+    assert mpjve(trembling, poses) == pytest.approx(0.02 / 17)
+    trembling[4, 3] = np.nan                 # two steps have no such joint; the other joints of those steps are right
+    assert mpjve(trembling, poses) == pytest.approx(0.02 / 17 * 17 / 19)
+    assert mpjve(trembling[None], poses[None]) == mpjve(trembling, poses)
+    with pytest.raises(ValueError, match='frames'):
+        mpjve(poses[0], poses[0])
+
+
+def test_mblstd_sees_bones_that_change_and_not_bodies_that_move(poses: np.ndarray) -> None:
+    turns = Rotation.random(20, np.random.default_rng(6)).as_matrix()
+    rigid = poses[:1] @ np.swapaxes(turns, 1, 2) + np.arange(20)[:, None, None]
+    assert mblstd(rigid, HUMAN17) == pytest.approx(0, abs=1e-12)
+    growth = np.where(np.arange(20) % 2, 1.1, 0.9)[:, None, None]
+    starts, ends = LIMBS12.bone_indices[[0, 1, 2, 3, 4, 5, 6, 7]].T
+    body = np.random.default_rng(7).normal(size=(1, 12, 3))
+    length = np.linalg.norm(body[0, ends] - body[0, starts], axis=-1)
+    assert mblstd(growth * body) == pytest.approx(0.1 * length.mean())
+    holed = growth * body
+    holed[3:, LIMBS12.index('left_wrist')] = np.nan
+    assert np.isfinite(mblstd(holed))
+    assert np.isnan(mblstd(holed[:1]))
+    with pytest.raises(ValueError, match='limbs12'):
+        mblstd(poses)
+
+
 def test_coverage_of_a_true_covariance_is_what_it_says() -> None:
     rng = np.random.default_rng(2)
     root = rng.normal(size=(3, 3))
@@ -86,7 +160,9 @@ def test_coverage_of_a_true_covariance_is_what_it_says() -> None:
     stack = np.broadcast_to(covariance, (20000, 3, 3))
     for share in (0.5, 0.9, 0.95):
         assert coverage(error, stack, share) == pytest.approx(share, abs=0.01)
-    assert squared_mahalanobis(error, stack).mean() / 3 == pytest.approx(1, abs=0.03)
+    assert nees(error, stack) == pytest.approx(1, abs=0.03)
+    assert nees(error, stack / 4) == pytest.approx(4 * nees(error, stack))
+    assert squared_mahalanobis(error[:1], stack[:1]) == pytest.approx(error[0] @ np.linalg.inv(covariance) @ error[0])
     assert coverage(error, stack / 4, 0.9) < 0.6
 
 
@@ -95,6 +171,8 @@ def test_unknown_covariances_do_not_count() -> None:
     covariance = np.stack([np.eye(3), np.full((3, 3), np.nan), np.eye(3)])
     error[2] = [10, 0, 0]
     assert coverage(error, covariance) == pytest.approx(0.5)
+    assert nees(error, covariance) == pytest.approx(100 / 2 / 3)
+    assert np.isnan(nees(error[1:2], covariance[1:2]))
 
 
 def test_shapes_that_disagree_are_refused() -> None:

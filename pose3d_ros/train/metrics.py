@@ -11,6 +11,14 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from pose3d_ros.skeleton import LIMBS12, Skeleton
+
+# Thresholds of the AUC [m], those of the MPI-INF-3DHP evaluation script: 0 to 150 mm in steps of 5 mm.
+AUC_THRESHOLDS = tuple(0.005 * step for step in range(31))
+# The bones whose lengths MBLSTD watches: upper and lower arms and legs.
+LIMB_BONES = tuple((f'{side}_{a}', f'{side}_{b}') for side in ('left', 'right') for a, b in (
+    ('shoulder', 'elbow'), ('elbow', 'wrist'), ('hip', 'knee'), ('knee', 'ankle')))
+
 # 90 % of a three-dimensional normal distribution lies where the squared Mahalanobis distance is below this (chi^2, 3
 # dof).
 CHI2_3 = {0.5: 2.3660, 0.9: 6.2514, 0.95: 7.8147}
@@ -85,10 +93,63 @@ def mrpe(predicted: NDArray, truth: NDArray) -> float:
     return _mean(np.linalg.norm(predicted - truth, axis=-1))
 
 
+def mrpe_axes(predicted: NDArray, truth: NDArray) -> NDArray[np.float64]:
+    """Return the mean absolute error (3,) of roots (..., 3) along x, y and z of the camera (AbsPoseLifter, table 3)."""
+    predicted, truth = _paired(predicted, truth)
+    error = np.abs(predicted - truth).reshape(-1, 3)
+    known = np.isfinite(error).all(axis=-1)
+    return error[known].mean(axis=0) if known.any() else np.full(3, np.nan)
+
+
+def pck(predicted: NDArray, truth: NDArray, threshold: float = 0.150, root: int | Sequence[int] | None = 0) -> float:
+    """Return 3DPCK: the share 0..1 of joints nearer than threshold after root alignment (Mehta et al., 3DV 2017).
+
+    threshold: in the unit of the poses; the usual 150 mm for poses in metres. A single root joint, which is at no
+    distance by construction, does not count.
+    """
+    return _mean(_within(_graded(predicted, truth, root), threshold))
+
+
+def auc(predicted: NDArray, truth: NDArray, thresholds: Sequence[float] = AUC_THRESHOLDS,
+        root: int | Sequence[int] | None = 0) -> float:
+    """Return the mean 3DPCK over thresholds (Mehta et al., 3DV 2017): the area under its curve, 0..1."""
+    errors = _graded(predicted, truth, root)
+    return float(np.mean([_mean(_within(errors, threshold)) for threshold in thresholds]))
+
+
+def mpjve(predicted: NDArray, truth: NDArray, root: int | Sequence[int] | None = 0) -> float:
+    """Return the mean per joint velocity error of sequences (..., T, J, 3), per frame (Pavllo et al., CVPR 2019).
+
+    It is the MPJPE of the differences between successive frames, after root alignment. Times the frame rate it is an
+    error in m/s. A step counts for the joints that both of its frames have.
+    """
+    predicted, truth = _paired(predicted, truth)
+    if predicted.ndim < 3:
+        raise ValueError(f'sequences {predicted.shape} must be (..., frames, joints, 3)')
+    return mpjpe(np.diff(predicted, axis=-3), np.diff(truth, axis=-3), root)
+
+
+def mblstd(poses: NDArray, skeleton: Skeleton = LIMBS12) -> float:
+    """Return the mean bone length standard deviation of sequences (..., T, J, 3) (PoseNet3D, section 4.2).
+
+    For each of the eight LIMB_BONES the standard deviation of its length over the T frames of a sequence, then the mean
+    over bones and sequences. It needs no truth: bones do not grow. NaN where no bone is known in two frames.
+    """
+    if poses.ndim < 3 or poses.shape[-2:] != (len(skeleton), 3):
+        raise ValueError(f'sequences {poses.shape} must be (..., frames, {len(skeleton)}, 3) for {skeleton.name}')
+    starts, ends = (skeleton.indices(joints) for joints in zip(*LIMB_BONES))
+    lengths = np.linalg.norm(poses[..., ends, :] - poses[..., starts, :], axis=-1)      # (..., T, 8)
+    valid = np.isfinite(lengths)
+    count = valid.sum(axis=-2)
+    known = np.where(valid, lengths, 0)
+    mean = known.sum(axis=-2) / np.maximum(count, 1)
+    variance = np.where(valid, (known - mean[..., None, :]) ** 2, 0).sum(axis=-2) / np.maximum(count, 1)
+    return _mean(np.where(count > 1, np.sqrt(variance), np.nan).ravel())
+
+
 def squared_mahalanobis(error: NDArray, covariance: NDArray) -> NDArray:
     """Return error^T covariance^-1 error (...,) of errors (..., 3) and covariances (..., 3, 3); NaN stays NaN.
 
-    Its mean divided by 3 is the NEES per dimension: 1 when the covariances tell the truth.
     """
     valid = np.isfinite(error).all(axis=-1) & np.isfinite(covariance).all(axis=(-2, -1))
     safe = np.where(valid[..., None, None], covariance, np.eye(3))
@@ -101,6 +162,29 @@ def coverage(error: NDArray, covariance: NDArray, share: float = 0.9) -> float:
     distance = squared_mahalanobis(error, covariance)
     known = distance[np.isfinite(distance)]
     return float((known <= CHI2_3[share]).mean()) if known.size else float('nan')
+
+
+def nees(error: NDArray, covariance: NDArray) -> float:
+    """Return the normalised estimation error squared per dimension of errors (..., 3) (Bar-Shalom et al. 2001, 5.4.2).
+
+    It is the mean squared Mahalanobis distance divided by 3: 1 when the covariances (..., 3, 3) tell the truth, above 1
+    when they promise too much. A few wild errors weigh heavily here and hardly in the coverage.
+    """
+    distance = squared_mahalanobis(error, covariance)
+    known = distance[np.isfinite(distance)]
+    return float(known.mean() / 3) if known.size else float('nan')
+
+
+def _graded(predicted: NDArray, truth: NDArray, root: int | Sequence[int] | None) -> NDArray:
+    """Return joint_errors with the root, where it is one joint, as NaN."""
+    errors = joint_errors(predicted, truth, root)
+    if isinstance(root, int):
+        errors[..., root] = np.nan
+    return errors
+
+
+def _within(errors: NDArray, threshold: float) -> NDArray:
+    return np.where(np.isfinite(errors), errors < threshold, np.nan)
 
 
 def _paired(predicted: NDArray, truth: NDArray) -> tuple[NDArray, NDArray]:
