@@ -19,15 +19,19 @@ from numpy.typing import NDArray
 
 from pose3d_ros.camera import Camera
 from pose3d_ros.records import JointState, Person2D, Person3D
-from pose3d_ros.skeleton import HUMAN17, Skeleton, select
+from pose3d_ros.skeleton import HUMAN17, LIMBS12, Skeleton, select
 from pose3d_ros.stature import stature
 
 if TYPE_CHECKING:
     from pose3d_ros.runtime.engine import Engine
 
 SHIPPED = 'absolute.onnx'
-INPUTS, OUTPUTS = ('rays', 'confidence'), ('relative', 'depth')
+ENGINE_INPUTS, ENGINE_OUTPUTS = ('rays', 'confidence'), ('relative', 'depth')
 
+# What the lifter is shown. `ears` is the point midway between the ears: detectors find it from every side, and it lies
+# between the neck and head joints of motion capture.
+INPUTS = (*LIMBS12.joints, 'ears')
+WINDOW = 5                # frames it is shown at most: the newest, and some of the past
 # An input joint that detectors do not give directly is the mean of those they do.
 MIDPOINTS = {'ears': ('left_ear', 'right_ear')}
 # Where an input joint without a namesake lies on the output skeleton: joint and share.
@@ -209,7 +213,7 @@ class Lifter:
         from pose3d_ros.runtime.opening import open_engine
 
         file = Path(path) if path is not None else Path(str(resources.files('pose3d_ros') / 'weights' / SHIPPED))
-        engine = open_engine(file, runtime=runtime, threads=threads, inputs=INPUTS, outputs=OUTPUTS)
+        engine = open_engine(file, runtime=runtime, threads=threads, inputs=ENGINE_INPUTS, outputs=ENGINE_OUTPUTS)
         engine.warm_up()
         return cls(engine)
 

@@ -34,12 +34,16 @@ class BodyVariation:
     """How much a recorded body is changed: chances in 0..1, standard deviations, ranges."""
 
     mirror: float = 0.5
-    stature_mean: float = 1.66                          # m
+    stature_mean: float = 1.70                          # m
     stature_sd: float = 0.10                            # m
     stature_range: tuple[float, float] = (1.40, 2.05)   # m
-    bone_sd: float = 0.05              # of a bone's length, left and right alike
+    bone_sd: float = 0.035             # of a bone's length, left and right alike
     side_sd: float = 0.01              # of a bone's length, left against right
     hip_width: tuple[float, float] = (0.9, 1.5)         # factor: 2D detectors mark hips wider than motion capture does
+    # What detectors mark is not where motion capture puts joints. Ranges in m, of somebody of 1.70 m:
+    hip_mark: tuple[float, float] = (-0.01, 0.06)       # down the thigh; the pelvis goes with them
+    ankle_mark: tuple[float, float] = (-0.01, 0.04)     # up the shank
+    shoulder_mark: tuple[float, float] = (-0.01, 0.03)  # down the trunk
     swap_arms: float = 0.35            # arms taken from another frame
     swap_legs: float = 0.25            # legs taken from another frame
     crouch: float = 0.15               # of the standing frames: hips and knees bent, seated, squatting or kneeling
@@ -49,7 +53,8 @@ class BodyVariation:
 
 
 NO_VARIATION = BodyVariation(mirror=0.0, stature_sd=0.0, stature_mean=float('nan'), bone_sd=0.0, side_sd=0.0,
-                             hip_width=(1.0, 1.0), swap_arms=0.0, swap_legs=0.0, crouch=0.0, bend=0.0, lie=0.0)
+                             hip_width=(1.0, 1.0), hip_mark=(0.0, 0.0), ankle_mark=(0.0, 0.0),
+                             shoulder_mark=(0.0, 0.0), swap_arms=0.0, swap_legs=0.0, crouch=0.0, bend=0.0, lie=0.0)
 
 
 def to_bones(positions: NDArray) -> NDArray:
@@ -81,25 +86,60 @@ def rotation_about(axis: NDArray, angle: NDArray) -> NDArray:
             + (1 - np.cos(angle))[:, None, None] * (cross @ cross))
 
 
-def vary(positions: NDArray, others: NDArray, rng: np.random.Generator, settings: BodyVariation) -> NDArray:
+class WindowRandom:
+    """Random numbers of which `frames` rows in a row are alike: one body stays itself over the frames of a window."""
+
+    def __init__(self, rng: np.random.Generator, frames: int) -> None:
+        self.rng = rng
+        self.frames = frames
+
+    def random(self, count: int) -> NDArray:
+        """Return uniform numbers (count,) in 0..1."""
+        return self._repeated(self.rng.random(count // self.frames, dtype=np.float32))
+
+    def uniform(self, low: float, high: float, shape: int | tuple[int, ...]) -> NDArray:
+        """Return uniform numbers in low..high; the first axis of the shape counts frames."""
+        return (low + (high - low) * self._repeated(self.rng.random(self._rows(shape), dtype=np.float32))).astype('f4')
+
+    def normal(self, mean: float, deviation: float, shape: int | tuple[int, ...]) -> NDArray:
+        """Return normal numbers; the first axis of the shape counts frames."""
+        return (mean + deviation * self._repeated(
+            self.rng.standard_normal(self._rows(shape), dtype=np.float32))).astype('f4')
+
+    def newest(self, values: NDArray) -> NDArray:
+        """Return for every frame what holds for the newest of its window."""
+        return self._repeated(values[::self.frames])
+
+    def _rows(self, shape: int | tuple[int, ...]) -> tuple[int, ...]:
+        shape = (shape,) if isinstance(shape, int) else shape
+        return (shape[0] // self.frames, *shape[1:])
+
+    def _repeated(self, values: NDArray) -> NDArray:
+        return np.repeat(values, self.frames, axis=0) if self.frames > 1 else values
+
+
+def vary(positions: NDArray, others: NDArray, rng: np.random.Generator, settings: BodyVariation,
+         frames: int = 1) -> NDArray:
     """Return changed poses (B, 17, 3) of poses (B, 17, 3); others (B, 17, 3) lend arms and legs.
 
-    The pelvis of the result is at x = y = 0, with its height above the floor kept meaningful (feet stay on it).
+    frames: every so many rows are one window of one body's motion, newest first, and are changed alike. The newest
+    pelvis of the result is at x = y = 0, with its height above the floor kept meaningful (feet stay on it).
     """
-    positions = np.where(_chance(rng, settings.mirror, positions), mirror(positions), positions)
-    others = np.where(_chance(rng, settings.mirror, others), mirror(others), others)
+    draw = WindowRandom(rng, frames)
+    positions = np.where(_chance(draw, settings.mirror, positions), mirror(positions), positions)
+    others = np.where(_chance(draw, settings.mirror, others), mirror(others), others)
     bones, lent = to_bones(positions), to_bones(others)
-    bones = _lend_arms(bones, lent, rng, settings.swap_arms)
-    bones = _lend_legs(bones, lent, rng, settings.swap_legs)
-    bones = _crouch(bones, rng, settings.crouch)
-    bones = _bend(bones, rng, settings)
-    bones = _resize(bones, rng, settings)
-    positions = _lie(to_positions(bones), rng, settings.lie)
-    positions[..., :2] -= positions[:, PELVIS, None, :2].copy()
-    return positions.astype(np.float32)
+    bones = _lend_arms(bones, lent, draw, settings.swap_arms)
+    bones = _lend_legs(bones, lent, draw, settings.swap_legs)
+    bones = _crouch(bones, draw, settings.crouch)
+    bones = _bend(bones, draw, settings)
+    bones = _resize(bones, draw, settings)
+    positions = _lie(to_positions(bones), draw, settings.lie)
+    positions[..., :2] -= draw.newest(positions[:, PELVIS, None, :2])
+    return positions.astype(np.float32, copy=False)
 
 
-def _chance(rng: np.random.Generator, share: float, values: NDArray) -> NDArray:
+def _chance(rng: WindowRandom, share: float, values: NDArray) -> NDArray:
     """Return a random choice (B, 1, 1), true for about `share` of the batch."""
     return rng.random(len(values))[:, None, None] < share
 
@@ -139,7 +179,7 @@ def _with_length_of(directions: NDArray, bones: NDArray) -> NDArray:
     return _unit(directions) * np.linalg.norm(bones, axis=-1, keepdims=True)
 
 
-def _lend_arms(bones: NDArray, lent: NDArray, rng: np.random.Generator, share: float) -> NDArray:
+def _lend_arms(bones: NDArray, lent: NDArray, rng: WindowRandom, share: float) -> NDArray:
     """Take left, right or both arms of the other body, as they were held against the trunk."""
     if share <= 0:
         return bones
@@ -153,7 +193,7 @@ def _lend_arms(bones: NDArray, lent: NDArray, rng: np.random.Generator, share: f
     return result
 
 
-def _lend_legs(bones: NDArray, lent: NDArray, rng: np.random.Generator, share: float) -> NDArray:
+def _lend_legs(bones: NDArray, lent: NDArray, rng: WindowRandom, share: float) -> NDArray:
     """Take both legs of the other body, turned to this one's heading and standing as they stood."""
     if share <= 0:
         return bones
@@ -165,7 +205,7 @@ def _lend_legs(bones: NDArray, lent: NDArray, rng: np.random.Generator, share: f
     return np.where(_chance(rng, share, bones), moved, bones)
 
 
-def _crouch(bones: NDArray, rng: np.random.Generator, share: float) -> NDArray:
+def _crouch(bones: NDArray, rng: WindowRandom, share: float) -> NDArray:
     """Bend hips and knees of standing bodies and lean the trunk: sitting, squatting, kneeling; feet on the floor."""
     if share <= 0:
         return bones
@@ -187,21 +227,21 @@ def _crouch(bones: NDArray, rng: np.random.Generator, share: float) -> NDArray:
     moved[:, UPPER] = _rotate(rotation_about(left, np.radians(lean)), bones[:, UPPER])
     above = np.array([KNEE_ABOVE_FLOOR, KNEE_ABOVE_FLOOR, ANKLE_ABOVE_FLOOR, ANKLE_ABOVE_FLOOR], dtype=bones.dtype)
     moved[:, PELVIS, 2] -= (to_positions(moved)[:, KNEES_AND_ANKLES, 2] - above).min(axis=1)
-    upright = _unit(bones[:, KNEES_AND_ANKLES])[..., 2].max(axis=1) < -0.9
+    upright = rng.newest(_unit(bones[:, KNEES_AND_ANKLES])[..., 2].max(axis=1) < -0.9)
     return np.where(_chance(rng, share, bones) & upright[:, None, None], moved, bones)
 
 
-def _bend(bones: NDArray, rng: np.random.Generator, settings: BodyVariation) -> NDArray:
+def _bend(bones: NDArray, rng: WindowRandom, settings: BodyVariation) -> NDArray:
     if settings.bend <= 0:
         return bones
-    noise = rng.standard_normal(bones.shape, dtype=np.float32) * settings.bend_sd
+    noise = rng.normal(0, settings.bend_sd, bones.shape)
     length = np.linalg.norm(bones, axis=-1, keepdims=True)
     bent = _with_length_of(bones + noise * length, bones)
     bent[:, PELVIS] = bones[:, PELVIS]
     return np.where(_chance(rng, settings.bend, bones), bent, bones)
 
 
-def _resize(bones: NDArray, rng: np.random.Generator, settings: BodyVariation) -> NDArray:
+def _resize(bones: NDArray, rng: WindowRandom, settings: BodyVariation) -> NDArray:
     """Change proportions and stature. The lowest joint keeps its height, scaled with the body."""
     size, joints = bones.shape[:2]
     if settings.bone_sd <= 0 and not np.isfinite(settings.stature_mean):
@@ -222,7 +262,30 @@ def _resize(bones: NDArray, rng: np.random.Generator, settings: BodyVariation) -
     return bones
 
 
-def _lie(positions: NDArray, rng: np.random.Generator, share: float) -> NDArray:
+def shift_marks(positions: NDArray, rng: WindowRandom, settings: BodyVariation, height: NDArray) -> NDArray:
+    """Move hips, ankles and shoulders of poses (B, 17, 3) to where a detector might mark them.
+
+    height (B,) m: the stature, which is that of the bones before.
+    """
+    if not any((*settings.hip_mark, *settings.ankle_mark, *settings.shoulder_mark)):
+        return positions
+    result = positions.copy()
+    for leg in (LEFT_LEG, RIGHT_LEG):
+        for joint, towards, by in ((leg[0], leg[1], settings.hip_mark), (leg[2], leg[1], settings.ankle_mark)):
+            result[:, joint] += _step(positions, joint, towards, height * rng.uniform(*by, len(height)))
+    for arm, leg in ((LEFT_ARM, LEFT_LEG), (RIGHT_ARM, RIGHT_LEG)):
+        by = height * rng.uniform(*settings.shoulder_mark, len(height))
+        result[:, arm[0]] += _step(positions, arm[0], leg[0], by)
+    result[:, PELVIS] = result[:, [LEFT_LEG[0], RIGHT_LEG[0]]].mean(axis=1)
+    return result
+
+
+def _step(positions: NDArray, start: int, towards: int, length: NDArray) -> NDArray:
+    """Return the way (B, 3) from one joint towards another, length (B,) m times the stature over 1.70 m."""
+    return _unit(positions[:, towards] - positions[:, start]) * (length / 1.70)[:, None]
+
+
+def _lie(positions: NDArray, rng: WindowRandom, share: float) -> NDArray:
     """Tip some bodies over to the floor, about any horizontal axis through the pelvis."""
     if share <= 0:
         return positions

@@ -1,4 +1,4 @@
-"""Training and test samples of the lifter: recorded poses, varied, seen by virtual cameras, detected with errors."""
+"""Training and test samples of the lifter: recorded motion, varied, seen by virtual cameras, detected with errors."""
 
 from __future__ import annotations
 
@@ -7,17 +7,22 @@ from dataclasses import dataclass, field, fields, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from pose3d_ros.lift import MIN_INPUTS, MIN_TORSO, TORSO
+from pose3d_ros.lift import INPUTS, MIN_INPUTS, MIN_TORSO, TORSO, WINDOW
 from pose3d_ros.skeleton import HUMAN17, LIMBS12
 from pose3d_ros.stature import stature
-from pose3d_ros.train.body import NO_VARIATION, PELVIS, BodyVariation, vary
+from pose3d_ros.train.body import (
+    NO_VARIATION,
+    PELVIS,
+    BodyVariation,
+    WindowRandom,
+    rotation_about,
+    shift_marks,
+    vary,
+)
 from pose3d_ros.train.errors import ErrorModel
 from pose3d_ros.train.mocap import Mocap
 from pose3d_ros.train.virtual_camera import LIMBS, ROBOT, CameraDistribution, look
 
-# What the lifter is shown. `ears` is the point midway between the ears: detectors find it from every side, and it lies
-# between the neck and head joints of motion capture.
-INPUTS = (*LIMBS12.joints, 'ears')
 EARS = len(LIMBS12)
 NECK, HEAD = HUMAN17.index('neck'), HUMAN17.index('head')
 TORSO_INPUTS = [INPUTS.index(joint) for joint in TORSO]
@@ -31,12 +36,32 @@ class MaskModel:
     upper_body: float = 0.02      # elbows, wrists, ears
     one_side: float = 0.05        # all limb joints of one side
     ears: float = 0.08
-    single: float = 0.03          # each joint by itself
+    single: float = 0.03          # each joint of each frame by itself
     min_inputs: int = MIN_INPUTS  # whoever is left with less keeps all
     min_torso: int = MIN_TORSO
 
 
 NO_MASKS = MaskModel(lower_body=0, upper_body=0, one_side=0, ears=0, single=0)
+
+
+@dataclass(frozen=True)
+class WindowModel:
+    """The past that the lifter is shown: chances per window, ranges of what is drawn.
+
+    The camera itself moves in some windows, for robots turn; nothing tells the network so.
+    """
+
+    alone: float = 0.2                              # no past at all
+    shortened: float = 0.25                         # some of the past is missing
+    period_s: tuple[float, float] = (0.05, 0.25)    # between its frames, drawn on a logarithmic scale
+    jitter: float = 0.15                            # of the period, from frame to frame
+    phase: float = 0.6                              # of the period: the newest of the past is nearer by up to this
+    moving: float = 0.4                             # camera in motion
+    turn_rate: float = 0.4                          # rad/s, one standard deviation per axis
+    speed: float = 0.5                              # m/s, one standard deviation per axis
+
+
+STEADY = WindowModel(alone=0.0, shortened=0.0, period_s=(1 / 15, 1 / 15), jitter=0.0, phase=0.5, moving=0.0)
 
 
 @dataclass(frozen=True)
@@ -47,29 +72,55 @@ class SampleSettings:
     cameras: CameraDistribution = ROBOT
     errors: ErrorModel = field(default_factory=ErrorModel)
     masks: MaskModel = field(default_factory=MaskModel)
+    window: WindowModel = field(default_factory=WindowModel)
 
 
-# Held-out people as they were recorded, seen as a robot would see them.
-EVALUATION = SampleSettings(body=NO_VARIATION)
+# Held-out people as they were recorded, seen as a robot would see them, with the past that a video gives.
+EVALUATION = SampleSettings(body=NO_VARIATION, window=STEADY)
 # The same people in the sizes of a population: a handful of recorded subjects says little about how tall people are.
-POPULATION = SampleSettings(body=replace(
+POPULATION = replace(EVALUATION, body=replace(
     NO_VARIATION, stature_mean=BodyVariation.stature_mean, stature_sd=BodyVariation.stature_sd))
 
 
 @dataclass(frozen=True)
-class Samples:
-    """rays (B, 13, 2), 0 where hidden; confidence (B, 13), 0 where hidden; points (B, 17, 3) m in the optical frame."""
+class _Arrays:
+    def __len__(self) -> int:
+        return len(getattr(self, fields(self)[0].name))
+
+    def where(self, chosen: NDArray | slice):  # type: ignore[no-untyped-def]  # typing.Self needs Python 3.11
+        """Return some of the samples."""
+        return type(self)(*(getattr(self, part.name)[chosen] for part in fields(self)))
+
+
+@dataclass(frozen=True)
+class Scenes(_Arrays):
+    """What cameras would see without any error, T frames each, newest first.
+
+    rays (B, T, 13, 2), seen (B, T, 13); age (B, T) s; image_size (B, T): a person's stature over its depth; points
+    (B, 17, 3) m of the newest frame in the optical frame, up (B, 3) there, camera_height (B,) m; stature (B,) m.
+    """
+
+    rays: NDArray[np.float32]
+    seen: NDArray[np.bool_]
+    age: NDArray[np.float32]
+    image_size: NDArray[np.float32]
+    points: NDArray[np.float32]
+    up: NDArray[np.float32]
+    camera_height: NDArray[np.float32]
+    stature: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Samples(_Arrays):
+    """rays (B, T, 13, 2) and confidence (B, T, 13), both 0 where hidden; the rest as in Scenes."""
 
     rays: NDArray[np.float32]
     confidence: NDArray[np.float32]
+    age: NDArray[np.float32]
     points: NDArray[np.float32]
-
-    def __len__(self) -> int:
-        return len(self.rays)
-
-    def where(self, chosen: NDArray | slice) -> Samples:
-        """Return some of the samples."""
-        return Samples(*(getattr(self, part.name)[chosen] for part in fields(self)))
+    up: NDArray[np.float32]
+    camera_height: NDArray[np.float32]
+    stature: NDArray[np.float32]
 
     @property
     def relative(self) -> NDArray[np.float32]:
@@ -77,37 +128,97 @@ class Samples:
         return self.points - self.points[:, PELVIS, None]
 
     @property
-    def depth(self) -> NDArray[np.float32]:
-        """The depth of the pelvis (B, 1) m."""
-        return self.points[:, PELVIS, 2:]
+    def root(self) -> NDArray[np.float32]:
+        """The pelvis (B, 3) m."""
+        return self.points[:, PELVIS]
 
 
 def make_samples(mocap: Mocap, count: int, rng: np.random.Generator, settings: SampleSettings,
                  weights: NDArray | None = None) -> Samples:
     """Draw samples. weights (N,): the chance of each frame, all alike when None."""
-    frames = rng.choice(len(mocap), size=(2, count), p=weights)
-    poses = vary(mocap.positions[frames[0]], mocap.positions[frames[1]], rng, settings.body)
-    views = look(poses, rng, settings.cameras)
-    upward = rng.uniform(0.0, 0.5, (count, 1)).astype(np.float32)
-    ears = views.points[:, NECK] + upward * (views.points[:, HEAD] - views.points[:, NECK])
-    ears_ray = ears[:, :2] / np.maximum(ears[:, 2:], 0.1)
-    rays = np.concatenate([views.rays[:, LIMBS], ears_ray[:, None]], axis=1)
-    ears_seen = views.visible[:, [NECK, HEAD]].all(axis=1, keepdims=True)
-    seen = np.concatenate([views.visible[:, LIMBS], ears_seen], axis=1)
-    seen &= ~_hidden(seen, rng, settings.masks)
+    return detect(make_scenes(mocap, count, rng, settings, weights), rng, settings)
 
-    confidence = settings.errors.confidence(seen.shape, rng) * seen
-    size = stature(poses) / np.maximum(views.points[:, PELVIS, 2], 0.3)
-    rays = rays + settings.errors.sample(confidence, size, INPUTS, rng)
-    rays[~seen] = 0
-    return Samples(rays.astype(np.float32), confidence.astype(np.float32), views.points)
+
+def make_scenes(mocap: Mocap, count: int, rng: np.random.Generator, settings: SampleSettings,
+                weights: NDArray | None = None) -> Scenes:
+    """Draw people and cameras; the dear half of make_samples."""
+    chosen, others = rng.choice(len(mocap), size=(2, count), p=weights)
+    age, present = _ages(count, rng, settings.window)
+    position, in_clip = _motion(mocap, chosen, age)
+    present &= in_clip
+    lent, _ = _motion(mocap, others, age)
+    poses = vary(position.reshape(-1, 17, 3), lent.reshape(-1, 17, 3), rng, settings.body, frames=WINDOW)
+    height = stature(poses[::WINDOW])
+    poses = shift_marks(poses, WindowRandom(rng, WINDOW), settings.body, np.repeat(height, WINDOW))
+    poses = poses.reshape(count, WINDOW, 17, 3)
+    views = look(poses[:, 0], rng, settings.cameras)
+
+    points, rays, visible = views.see(_seen_from_moving(poses, age, views.position, rng, settings.window))
+    upward = rng.uniform(0.0, 0.5, (count, 1, 1)).astype(np.float32)
+    ears = points[:, :, NECK] + upward * (points[:, :, HEAD] - points[:, :, NECK])
+    ears_ray = ears[..., :2] / np.maximum(ears[..., 2:], np.float32(0.1))
+    ears_seen = visible[..., [NECK, HEAD]].all(axis=-1, keepdims=True)
+    return Scenes(np.concatenate([rays[..., LIMBS, :], ears_ray[..., None, :]], axis=-2),
+                  np.concatenate([visible[..., LIMBS], ears_seen], axis=-1) & present[..., None],
+                  age, height[:, None] / np.maximum(points[..., PELVIS, 2], np.float32(0.3)),
+                  views.points, views.up, views.camera_height, height)
+
+
+def detect(scenes: Scenes, rng: np.random.Generator, settings: SampleSettings) -> Samples:
+    """Return what a detector makes of scenes: errors, confidences, hidden joints."""
+    seen = scenes.seen & ~_hidden(scenes.seen, rng, settings.masks)
+    error, confidence = settings.errors.sample(scenes.age, INPUTS, rng)
+    rays = scenes.rays + error * scenes.image_size[..., None, None]
+    return Samples(np.where(seen[..., None], rays, np.float32(0)), np.where(seen, confidence, np.float32(0)),
+                   scenes.age, scenes.points, scenes.up, scenes.camera_height, scenes.stature)
+
+
+def _ages(count: int, rng: np.random.Generator, window: WindowModel) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Return the age (B, T) s of the frames of each window and which of them there are; the newest always is."""
+    low, high = np.log(window.period_s)
+    period = np.exp(rng.uniform(low, high, (count, 1)))
+    steps = 1 + window.jitter * rng.uniform(-1, 1, (count, WINDOW - 1))
+    past = np.cumsum(period * steps, axis=1) - period * rng.uniform(0, window.phase, (count, 1))
+    age = np.concatenate([np.zeros((count, 1)), past], axis=1)
+    kind = rng.random((count, 1))
+    length = np.where(kind < window.alone, 1, np.where(kind < window.alone + window.shortened,
+                                                       rng.integers(2, WINDOW + 1, (count, 1)), WINDOW))
+    return age.astype(np.float32), np.arange(WINDOW) < length
+
+
+def _motion(mocap: Mocap, newest: NDArray, age: NDArray) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Return the poses (B, T, 17, 3) m `age` (B, T) s before frames (B,), interpolated, and which lie in the clip."""
+    moment = np.maximum(newest[:, None] - age * mocap.fps, 0)
+    before = np.floor(moment).astype(np.intp)
+    after = np.minimum(before + 1, newest[:, None])
+    share = (moment - before)[..., None, None].astype(np.float32)
+    position = (1 - share) * mocap.positions[before] + share * mocap.positions[after]
+    inside = mocap.clip[before] == mocap.clip[newest][:, None]
+    return np.where(inside[..., None, None], position, mocap.positions[newest][:, None]), inside
+
+
+def _seen_from_moving(poses: NDArray, age: NDArray, camera: NDArray, rng: np.random.Generator,
+                      window: WindowModel) -> NDArray[np.float32]:
+    """Return poses (B, T, 17, 3), those of the past moved as if the camera at (B, 3) had turned and moved since."""
+    if window.moving <= 0:
+        return poses
+    size = len(poses)
+    moving = (rng.random((size, 1)) < window.moving) * age                          # s; 0: at rest
+    rate = rng.normal(0, window.turn_rate, (size, 3)) * [0.3, 0.3, 1.0]             # robots turn about the vertical
+    speed = np.linalg.norm(rate, axis=-1)
+    axis = (rate / np.maximum(speed, 1e-6)[:, None]).astype(np.float32)
+    turn = rotation_about(np.repeat(axis, poses.shape[1], axis=0),
+                          (speed[:, None] * moving).ravel().astype(np.float32)).reshape(*age.shape, 3, 3)
+    shift = (rng.normal(0, window.speed, (size, 1, 3)) * [1, 1, 0.1] * moving[..., None]).astype(np.float32)
+    centre = camera[:, None, None]
+    return (poses - centre) @ np.swapaxes(turn, -1, -2) + centre + shift[:, :, None]
 
 
 def _hidden(seen: NDArray, rng: np.random.Generator, masks: MaskModel) -> NDArray[np.bool_]:
-    """Return which joints (B, 13) a random occluder hides; nobody loses so much that nothing can be said."""
+    """Return which joints (B, T, 13) a random occluder hides; nobody loses so much that nothing can be said."""
     size = len(seen)
-    hidden = rng.random(seen.shape) < masks.single
-    hidden[:, EARS] |= rng.random(size) < masks.ears
+    covered = rng.random((size, seen.shape[2])) < masks.single / 2
+    covered[:, EARS] |= rng.random(size) < masks.ears
     kind = rng.random(size)
     part = rng.random(size)
     groups = (
@@ -119,11 +230,12 @@ def _hidden(seen: NDArray, rng: np.random.Generator, masks: MaskModel) -> NDArra
     )
     start = 0.0
     for share, joints in groups:
-        hidden |= ((kind >= start) & (kind < start + share))[:, None] & joints
+        covered |= ((kind >= start) & (kind < start + share))[:, None] & joints
         start += share
     # Half of the time an occluder leaves something of what it covers.
-    hidden &= ~((part < 0.25)[:, None] & (rng.random(seen.shape) < 0.3))
-    left = seen & ~hidden
+    covered &= ~((part < 0.25)[:, None] & (rng.random(covered.shape) < 0.3))
+    hidden = covered[:, None] | (rng.random(seen.shape, dtype=np.float32) < masks.single / 2)
+    left = seen[:, 0] & ~hidden[:, 0]
     too_little = (left.sum(axis=1) < masks.min_inputs) | (left[:, TORSO_INPUTS].sum(axis=1) < masks.min_torso)
     hidden[too_little] = False
     return hidden

@@ -43,12 +43,36 @@ class Views:
     """People as cameras see them.
 
     points (B, 17, 3) m in the optical frame (x right, y down, z forward); rays (B, 17, 2) x/z, y/z (without meaning
-    where the joint is not visible); visible (B, 17): inside the image and in front of the camera.
+    where the joint is not visible); visible (B, 17): inside the image and in front of the camera. A world point p is at
+    rotation (B, 3, 3) p + translation (B, 3) m in the optical frame; edge (B, 2): the ray of the image's border.
     """
 
     points: NDArray[np.float32]
     rays: NDArray[np.float32]
     visible: NDArray[np.bool_]
+    rotation: NDArray[np.float32]
+    translation: NDArray[np.float32]
+    edge: NDArray[np.float32]
+
+    @property
+    def camera_height(self) -> NDArray[np.float32]:
+        """Height (B,) m of the cameras above the floor."""
+        return -(self.up * self.translation).sum(axis=-1)
+
+    @property
+    def up(self) -> NDArray[np.float32]:
+        """The world's upward direction (B, 3) in the optical frame."""
+        return self.rotation[..., 2]
+
+    @property
+    def position(self) -> NDArray[np.float32]:
+        """Where the cameras are in the world (B, 3) m."""
+        return -(np.swapaxes(self.rotation, -1, -2) @ self.translation[..., None])[..., 0]
+
+    def see(self, positions: NDArray) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_]]:
+        """Return points, rays and visible of other poses (B, T, 17, 3) m in the same world, by the same cameras."""
+        points = positions @ np.swapaxes(self.rotation, -1, -2)[:, None] + self.translation[:, None, None]
+        return _seen(points, self.edge[:, None, None])
 
     def where(self, chosen: NDArray) -> Views:
         """Return some of the views."""
@@ -75,7 +99,8 @@ def look(positions: NDArray, rng: np.random.Generator, cameras: CameraDistributi
     """
     size = len(positions)
     result = Views(np.zeros((size, 17, 3), np.float32), np.zeros((size, 17, 2), np.float32),
-                   np.zeros((size, 17), np.bool_))
+                   np.zeros((size, 17), np.bool_), np.zeros((size, 3, 3), np.float32),
+                   np.zeros((size, 3), np.float32), np.zeros((size, 2), np.float32))
     pending = np.arange(size)
     for attempt in range(31):
         views = _draw(positions[pending], rng, cameras, aim=attempt == 30)
@@ -105,13 +130,21 @@ def _draw(positions: NDArray, rng: np.random.Generator, cameras: CameraDistribut
         pitch = np.arctan2(positions[:, PELVIS, 2] - height, distance)
         distance = np.maximum(distance, 2.0)
 
-    turned = positions @ np.swapaxes(_about_up(rng.uniform(0, 2 * np.pi, size)), -1, -2)
-    turned = turned + np.stack([distance * np.cos(bearing), distance * np.sin(bearing), -height], axis=-1)[:, None]
-    points = (turned @ np.swapaxes(optical_axes(pitch, roll), -1, -2)).astype(np.float32)
+    offset = np.stack([distance * np.cos(bearing), distance * np.sin(bearing), -height], axis=-1)
+    axes = optical_axes(pitch, roll)
+    rotation = (axes @ _about_up(rng.uniform(0, 2 * np.pi, size))).astype(np.float32)
+    translation = (axes @ offset[..., None])[..., 0].astype(np.float32)
+    edge = np.stack([half_width, half_height], axis=-1).astype(np.float32)
+    points = positions @ np.swapaxes(rotation, -1, -2) + translation[:, None]
+    return Views(*_seen(points, edge[:, None]), rotation, translation, edge)
+
+
+def _seen(points: NDArray, edge: NDArray) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_]]:
+    """Return points, rays and visible of points (..., 3) m in the optical frame; edge (..., 2) as in Views."""
+    points = points.astype(np.float32, copy=False)
     depth = points[..., 2]
-    rays = points[..., :2] / np.maximum(depth, NEAREST)[..., None]
-    edge = np.stack([half_width, half_height], axis=-1)[:, None]
-    return Views(points, rays, (depth > NEAREST) & (np.abs(rays) < edge).all(axis=-1))
+    rays = points[..., :2] / np.maximum(depth, np.float32(NEAREST))[..., None]
+    return points, rays, (depth > NEAREST) & (np.abs(rays) < edge).all(axis=-1)
 
 
 def _about_up(angle: NDArray) -> NDArray:
