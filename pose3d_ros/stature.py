@@ -47,12 +47,20 @@ def rescale(position: NDArray, covariance: NDArray, stature: NDArray | float, si
     factor = (np.asarray(new_stature) / np.asarray(stature))[..., None, None]
     old, new = (np.square(np.asarray(s) / np.asarray(h))[..., None]
                 for s, h in ((sigma, stature), (new_sigma, new_stature)))
-    known = np.isfinite(covariance).all(axis=(-2, -1)) & np.isfinite(position).all(axis=-1)
+    return position * factor, exchange(covariance, position, old, new) * np.square(factor)[..., None]
+
+
+def exchange(covariance: NDArray, vectors: NDArray, old: NDArray, new: NDArray) -> NDArray:
+    """Return covariances (..., 3, 3) with the share old v v^T of vectors v (..., 3) taken out and new v v^T put in.
+
+    old, new (...,). Where that much is not in them, less is taken out: along v some of their own is always left. NaN
+    stays NaN.
+    """
+    known = np.isfinite(covariance).all(axis=(-2, -1)) & np.isfinite(vectors).all(axis=-1)
     safe = np.where(known[..., None, None], covariance, np.eye(3))
-    ray = np.where(known[..., None], position, 1.0)
-    # Along the ray, C - k P P^T keeps the variance |P|^2 (1 / q - k) with q = P^T C^-1 P (Sherman-Morrison).
+    ray = np.where(known[..., None], vectors, 1.0)
+    # Along v, C - k v v^T keeps the variance |v|^2 (1 / q - k) with q = v^T C^-1 v (Sherman-Morrison).
     spare = 1 / (ray * np.linalg.solve(safe, ray[..., None])[..., 0]).sum(axis=-1)
     most = np.maximum(spare - np.square(_LEAST_OWN) / np.square(ray).sum(axis=-1), 0)
     change = new - np.minimum(old, most)
-    share = change[..., None, None] * (position[..., :, None] * position[..., None, :])
-    return position * factor, (covariance + share) * np.square(factor)[..., None]
+    return covariance + change[..., None, None] * (vectors[..., :, None] * vectors[..., None, :])
