@@ -1,9 +1,14 @@
 #!/usr/bin/env python3
 """Keep a measurement, and show all that are kept.
 
-    python benchmarks/results.py keep TOPIC COMMAND...     run COMMAND --json ..., store docs/results/TOPIC.json
-    python benchmarks/results.py table                     write docs/results.md, and the figures of README.md, from
-                                                           docs/results/*.json
+    python benchmarks/results.py keep TOPIC COMMAND...          run COMMAND --json ..., store docs/results/TOPIC.json
+    python benchmarks/results.py keep TOPIC --part NAME COMMAND...
+                                                                the same for a topic of several commands: only that
+                                                                part's figures are replaced
+    python benchmarks/results.py table                          write docs/results.md, and the figures of README.md,
+                                                                from docs/results/*.json
+
+The figures of a part become flat: nested objects are joined with dots, and all names start with --prefix, if given.
 """
 
 from __future__ import annotations
@@ -33,19 +38,52 @@ the commit and machine it names. Run the command to measure again, or
 """
 
 
-def keep(topic: str, command: list[str]) -> None:
-    """Run a command that takes `--json FILE` and store its figures with their circumstances."""
+def keep(topic: str, command: list[str], part: str = '', prefix: str = '') -> None:
+    """Run a command that takes `--json FILE` and store its figures with their circumstances.
+
+    part: of a topic whose figures come from several commands; other parts stay as they are.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        figures = Path(folder) / 'figures.json'
-        subprocess.run([*command, '--json', str(figures)], check=True, cwd=ROOT)
-        KEPT.mkdir(parents=True, exist_ok=True)
-        (KEPT / f'{topic}.json').write_text(json.dumps({
-            'command': shlex.join(command),
-            'commit': commit(),
-            'date': datetime.now(timezone.utc).date().isoformat(),
-            'machine': machine(),
-            'figures': json.loads(figures.read_text()),
-        }, indent=2) + '\n')
+        measured = Path(folder) / 'figures.json'
+        subprocess.run([*command, '--json', str(measured)], check=True, cwd=ROOT)
+        figures = json.loads(measured.read_text())
+    kept: dict[str, Any] = {'command': shlex.join(command), 'commit': commit(),
+                            'date': datetime.now(timezone.utc).date().isoformat(), 'machine': machine()}
+    KEPT.mkdir(parents=True, exist_ok=True)
+    path = KEPT / f'{topic}.json'
+    if part:
+        before = json.loads(path.read_text()) if path.exists() else {}
+        kept = with_part(before, part, kept, {prefix + name: value for name, value in flat(figures).items()})
+    else:
+        kept['figures'] = figures
+    path.write_text(json.dumps(kept, indent=2) + '\n')
+
+
+def with_part(topic: dict[str, Any], part: str, about: dict[str, str], figures: dict[str, Any]) -> dict[str, Any]:
+    """Return a topic {parts, figures} with one part put in place of what it was.
+
+    about: the command and its circumstances. Each part lists the groups of its figures: their names up to the first
+    dot. Raises ValueError where another part has figures of the same group.
+    """
+    parts, groups = dict(topic.get('parts', {})), sorted({name.split('.')[0] for name in figures})
+    stale = set(parts.pop(part, {}).get('groups', ()))
+    for other, its in parts.items():
+        if both := set(groups) & set(its['groups']):
+            raise ValueError(f'parts {part} and {other} both have figures of {", ".join(sorted(both))}')
+    parts[part] = {**about, 'groups': groups}
+    left = {name: value for name, value in topic.get('figures', {}).items() if name.split('.')[0] not in stale}
+    return {'parts': dict(sorted(parts.items())), 'figures': {**left, **figures}}
+
+
+def flat(figures: dict[str, Any]) -> dict[str, Any]:
+    """Return nested figures under dotted names."""
+    result: dict[str, Any] = {}
+    for name, value in figures.items():
+        if isinstance(value, dict):
+            result |= {f'{name}.{inner}': item for inner, item in flat(value).items()}
+        else:
+            result[name] = value
+    return result
 
 
 def commit() -> str:
@@ -64,13 +102,44 @@ def machine() -> str:
 
 
 def page() -> str:
-    """Return docs/results.md: a section per kept measurement, its figures in a table with a column per variant."""
+    """Return docs/results.md: a section per kept measurement, its figures in tables."""
     sections = [HEAD]
     for path in sorted(KEPT.glob('*.json')):
         kept = json.loads(path.read_text())
-        sections.append(f'## {path.stem}\n\n`{kept["command"]}`, commit {kept["commit"]}, {kept["date"]}, '
-                        f'{kept["machine"]}\n\n{table(kept["figures"])}')
+        if 'parts' not in kept:
+            sections.append(f'## {path.stem}\n\n{origin(kept)}\n\n{table(kept["figures"])}')
+            continue
+        sections.append(f'## {path.stem}\n')
+        for name, part in kept['parts'].items():
+            figures = {key: value for key, value in kept['figures'].items() if key.split('.')[0] in part['groups']}
+            sections.append(f'### {path.stem}: {name}\n\n{origin(part)}\n\n{by_group(figures)}')
     return '\n'.join(sections)
+
+
+def origin(kept: dict[str, Any]) -> str:
+    """Return where figures come from, in one line."""
+    return f'`{kept["command"]}`, commit {kept["commit"]}, {kept["date"]}, {kept["machine"]}'
+
+
+def by_group(figures: dict[str, Any]) -> str:
+    """Return figures with dotted names as Markdown tables with a row per group, the name up to its last dot.
+
+    Groups that have the same figures share a table.
+    """
+    groups: dict[str, dict[str, Any]] = {}
+    for key, value in figures.items():
+        group, _, name = key.rpartition('.')
+        groups.setdefault(group, {})[name] = value
+    single = groups.pop('', {})
+    tables: dict[tuple[str, ...], list[str]] = {}
+    for group, values in groups.items():
+        tables.setdefault(tuple(values), []).append(
+            f'| {group} | {" | ".join(shown(value) for value in values.values())} |\n')
+    result = [f'| | {" | ".join(names)} |\n| --- |{" ---: |" * len(names)}\n{"".join(rows)}'
+              for names, rows in tables.items()]
+    if single:
+        result.append(table(single))
+    return '\n'.join(result)
 
 
 def table(figures: dict[str, Any]) -> str:
@@ -133,11 +202,13 @@ def main() -> int:
     subparsers = parser.add_subparsers(dest='action', required=True)
     keeping = subparsers.add_parser('keep')
     keeping.add_argument('topic')
+    keeping.add_argument('--part', default='', metavar='NAME')
+    keeping.add_argument('--prefix', default='', help='of the names of the figures of a part')
     keeping.add_argument('command', nargs=argparse.REMAINDER)
     subparsers.add_parser('table')
     args = parser.parse_args()
     if args.action == 'keep':
-        keep(args.topic, args.command)
+        keep(args.topic, args.command, args.part, args.prefix)
     PAGE.write_text(page())
     README.write_text(readme())
     print(f'wrote {PAGE.relative_to(ROOT)} and the figures of {README.name}')

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import sys
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
+
+from pose3d_ros.runtime.opening import open_engine
 
 FOLDER = Path(__file__).parents[1] / 'benchmarks'
 
@@ -52,6 +55,55 @@ def test_the_page_shows_variants_side_by_side(tmp_path: Path, monkeypatch: pytes
     assert '| figure | all | full | heavy |' in page
     assert '| swap_share | 0.0123 |  |  |' in page
     assert '| mpjpe_mm |  | 108 |  |' in page
+
+
+def test_a_topic_of_several_commands_replaces_one_part_and_keeps_the_others(tmp_path: Path,
+                                                                            monkeypatch: pytest.MonkeyPatch) -> None:
+    results = load('results')
+    monkeypatch.setattr(results, 'KEPT', tmp_path)
+    about = {'command': 'pose3d evaluate lifter', 'commit': 'abc', 'date': '2026-01-01', 'machine': 'two cores'}
+    topic = results.with_part({}, 'lifter', about, {'robot.mrpe_mm': 250.0, 'robot.old': 1.0})
+    topic = results.with_part(topic, 'speed', {**about, 'command': 'benchmarks/lift.py'}, {'lift_1_ms': 0.2})
+    topic = results.with_part(topic, 'lifter', about, {'robot.mrpe_mm': 190.0, 'robot_up.mrpe_mm': 180.0})
+    assert topic['figures'] == {'lift_1_ms': 0.2, 'robot.mrpe_mm': 190.0, 'robot_up.mrpe_mm': 180.0}
+    with pytest.raises(ValueError, match='robot'):
+        results.with_part(topic, 'other', about, {'robot.mpjpe_mm': 1.0})
+    (tmp_path / 'absolute.json').write_text(json.dumps(topic))
+    page = results.page()
+    assert '### absolute: speed\n\n`benchmarks/lift.py`, commit abc' in page and '| lift_1_ms | 0.2 |' in page
+    assert '| | mrpe_mm |\n| --- | ---: |\n| robot | 190 |\n| robot_up | 180 |\n' in page
+
+
+def test_parts_are_measured_flat_and_under_their_prefix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    results = load('results')
+    monkeypatch.setattr(results, 'KEPT', tmp_path)
+    tool = tmp_path / 'tool.py'
+    tool.write_text('import json, sys\njson.dump({"heavy": {"cam01": {"mrpe_mm": 3}}, "frames": 4}, '
+                    'open(sys.argv[sys.argv.index("--json") + 1], "w"))\n')
+    results.keep('absolute', [sys.executable, str(tool)], 'sample', 'sample_')
+    kept = json.loads((tmp_path / 'absolute.json').read_text())
+    assert kept['figures'] == {'sample_heavy.cam01.mrpe_mm': 3, 'sample_frames': 4}
+    assert kept['parts']['sample']['groups'] == ['sample_frames', 'sample_heavy']
+    assert kept['parts']['sample']['command'].endswith('tool.py')
+
+
+def test_the_baseline_of_lifting_is_a_network_of_the_published_size(tmp_path: Path) -> None:
+    onnx = pytest.importorskip('onnx')
+    lift = load('lift')
+    network = lift.published_network(64, joints_in=13, joints_out=17)
+    weights = sum(int(np.prod(tensor.dims)) for tensor in network.graph.initializer)
+    assert weights == (29 + 1) * 64 + 4 * (64 + 1) * 64 + (64 + 1) * 49 + 5 * 2 * 64   # linear layers, batch norms
+    onnx.save(network, tmp_path / 'n.onnx')
+    engine = open_engine(tmp_path / 'n.onnx', runtime='cpu', threads=1)
+    output, = engine.run({'features': np.ones((8, 29), dtype=np.float32)}).values()
+    assert output.shape == (8, 49) and np.isfinite(output).all() and output.std() > 0
+
+
+def test_medians_are_taken_per_candidate_paced_and_not() -> None:
+    calls: list[str] = []
+    figures = load('lift').measure({name: lambda name=name: calls.append(name) for name in ('a', 'b')}, 2, 5, 1)
+    assert set(figures) == {'a_ms', 'a_paced_ms', 'b_ms', 'b_paced_ms'} and min(figures.values()) >= 0
+    assert calls.count('a') == calls.count('b') == 2 * (20 + 5 + 1)
 
 
 def test_the_page_in_the_repository_is_up_to_date() -> None:
