@@ -8,6 +8,8 @@ import importlib
 SUBJECTS = {
     'sample': ('pose3d_ros.cli.evaluate_sample', 'real footage: four cameras watch one man on a beam'),
     'mocap': ('pose3d_ros.cli.evaluate_mocap', 'the lifting network alone, on held-out motion capture'),
+    'errors': ('pose3d_ros.cli.evaluate_errors', "a 2D detector's errors, and the mixture fitted to them"),
+    'paper': ('pose3d_ros.cli.evaluate_paper', 'AbsPoseLifter as published: the tables of the paper'),
 }
 
 
