@@ -86,7 +86,7 @@ class AbsPoseLifter(nn.Module):
 class ToAbsolute(nn.Module):
     """What is exported: pixels (N, J, 2), principal point (N, 2), focal length (N, 1) px to joints (N, J, 3) m."""
 
-    def __init__(self, network: AbsPoseLifter, canonical: bool = True) -> None:
+    def __init__(self, network: nn.Module, canonical: bool = True) -> None:
         super().__init__()
         self.network, self.canonical = network, canonical
 

@@ -154,7 +154,7 @@ def fit_joints(errors: Floats, source: str, gaussian: bool = False, window: floa
 
     A body has no better side: left and right are fitted together, one of them mirrored.
     """
-    joints = {}
+    joints: dict[str, Mixture] = {}
     for joint in HUMAN17.joints:
         if joint in joints:
             continue
@@ -177,7 +177,7 @@ def load_errors(name: str | Path) -> FittedErrors:
         if path.suffix == '.json':
             return FittedErrors.from_json(path.read_text())
         return FittedErrors.from_json(
-            resources.files('pose3d_ros.train').joinpath('error_models', f'{name}.json').read_text())
+            (resources.files('pose3d_ros.train') / 'error_models' / f'{name}.json').read_text())
     except OSError as error:
         raise ErrorModelError(f'error model {name}: {error.strerror or error}') from error
     except ErrorModelError as error:
