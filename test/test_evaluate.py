@@ -11,12 +11,13 @@ import pytest
 from numpy.typing import NDArray
 
 from pose3d_ros.camera import Camera
-from pose3d_ros.cli.evaluate_sample import figures
+from pose3d_ros.cli.evaluate_sample import Replayed, figures
 from pose3d_ros.cli.main import main
 from pose3d_ros.cli.sample_reference import View, build_reference, largest
 from pose3d_ros.cli.sample_scores import add_up, is_swapped, on_subject, score, size_of
-from pose3d_ros.records import JointState, Person2D, Person3D, PersonState
+from pose3d_ros.records import Frame, JointState, Person2D, Person3D, PersonState
 from pose3d_ros.skeleton import BLAZEPOSE33, HUMAN17, LIMBS12, select
+from pose3d_ros.train.metrics import mblstd
 
 FRAMES = 20
 CAMERA = Camera(1088, 1920, 1680.0, 1680.0, 543.5, 959.5)
@@ -119,7 +120,8 @@ def test_a_perfect_run_scores_perfectly(one_view: tuple[NDArray, NDArray]) -> No
     values = score(pixels, points, people, people, [[person_3d(frame)] for frame in points]).figures()
     assert values == pytest.approx({'person_share': 1.0, 'id_switches': 0, 'swap_share': 0.0, 'raw_swap_share': 0.0,
                                     'part_swap_share': 0.0,
-                                    'mpjpe_mm': 0.0, 'pa_mpjpe_mm': 0.0, 'mrpe_mm': 0.0, 'frames_3d_share': 1.0},
+                                    'mpjpe_mm': 0.0, 'pa_mpjpe_mm': 0.0, 'mrpe_mm': 0.0, 'mpjve_mm': 0.0,
+                                    'mblstd_mm': 1e3 * mblstd(points), 'frames_3d_share': 1.0},
                                    abs=1e-6)
 
 
@@ -150,6 +152,12 @@ def test_each_fault_shows_in_its_own_figure(one_view: tuple[NDArray, NDArray]) -
     larger = values(people, [[person_3d(1.1 * frame)] for frame in points])
     assert larger['pa_mpjpe_mm'] == pytest.approx(0.0, abs=1e-6)
     assert larger['mpjpe_mm'] > 10
+    assert larger['mblstd_mm'] == pytest.approx(1.1 * values(people)['mblstd_mm'])
+    trembling = values(people, [[person_3d(frame * (1 + 0.02 * (number % 2)))] for number, frame in enumerate(points)])
+    assert trembling['mblstd_mm'] > 3 and trembling['mpjve_mm'] > 3
+    gap = values(people, [[], *space[1:]])
+    assert gap['frames_3d_share'] == pytest.approx(1 - 1 / FRAMES)
+    assert gap['mpjpe_mm'] == gap['mpjve_mm'] == pytest.approx(0.0, abs=1e-6)
 
 
 def test_sides_in_line_with_the_camera_cannot_be_told() -> None:
@@ -173,6 +181,19 @@ def test_cameras_add_up_frame_by_frame_and_nobody_gives_nan(one_view: tuple[NDAr
     both = add_up([good, nobody]).figures()
     assert both['person_share'] == both['frames_3d_share'] == 0.5
     assert both['mpjpe_mm'] == pytest.approx(0.0, abs=1e-6)
+    short = score(pixels[:9], points[:9], people[:9], people[:9], [[person_3d(frame)] for frame in points[:9]])
+    uneven = add_up([good, short])
+    assert uneven.figures()['frames_3d_share'] == 1.0 and uneven.figures()['mrpe_mm'] == pytest.approx(0.0, abs=1e-6)
+
+
+def test_a_replay_says_the_same_again(one_view: tuple[NDArray, NDArray]) -> None:
+    pixels, _ = one_view
+    found = [[person_2d(frame)] for frame in pixels[:3]]
+    replay = Replayed(found)
+    frame = Frame(np.zeros((CAMERA.height, CAMERA.width, 3), np.uint8), 0, CAMERA)
+    for _ in range(2):
+        replay.reset()
+        assert [replay(frame) for _ in range(3)] == found
 
 
 def test_figures_carry_the_agreed_names(one_view: tuple[NDArray, NDArray]) -> None:
@@ -182,9 +203,9 @@ def test_figures_carry_the_agreed_names(one_view: tuple[NDArray, NDArray]) -> No
     views = four_views()
     reference = build_reference(views, [[[person_2d(view.camera.project(frame))] for frame in in_view(
         world_joints(), view)] for view in views])
-    values = figures(reference, views, {'full': scores, 'heavy': scores})
+    values = figures(reference, views, {name: scores for name in ('full', 'heavy', 'full_stature', 'heavy_stature')})
     assert {'person_share', 'id_switches', 'swap_share'} <= set(values)
-    for model in ('full', 'heavy'):
+    for model in ('full', 'heavy', 'full_stature', 'heavy_stature'):
         assert {'mpjpe_mm', 'pa_mpjpe_mm', 'mrpe_mm', 'cam0'} <= set(values[model])
 
 
@@ -199,4 +220,4 @@ def test_what_ships_finds_the_man_on_the_beam(sample_dir: Path, models_dir: Path
     assert values['id_switches'] == 0
     assert values['swap_share'] < 0.02
     assert values['full']['mpjpe_mm'] < 150 and values['full']['pa_mpjpe_mm'] < 110  # wrong axes give far more
-    assert values['full']['mrpe_mm'] < 300
+    assert values['full']['mrpe_mm'] < 300 and values['full_stature']['mrpe_mm'] < 200

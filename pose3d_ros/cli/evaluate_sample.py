@@ -18,12 +18,14 @@ from pose3d_ros.cli.sample_reference import Reference, View, build_reference
 from pose3d_ros.cli.sample_scores import Scores, add_up, score
 from pose3d_ros.cli.video import VideoReader
 from pose3d_ros.detect import Detector
+from pose3d_ros.lift import Lifter
 from pose3d_ros.pipeline import Pipeline
 from pose3d_ros.records import Frame, Person2D, Person3D
 from pose3d_ros.runtime.store import ModelStore
 
 CALIBRATION = 'samples/single_person.yaml'
 DEFAULT_MODEL = 'full'
+STATURE = 1.72  # m, of the man in the sample
 REFERENCE_MODEL = 'heavy'
 _TOP = ('person_share', 'id_switches', 'swap_share', 'raw_swap_share', 'part_swap_share')
 
@@ -55,6 +57,27 @@ class Recorded:
         self.found = []
 
 
+    def close(self) -> None:
+        """Release the detector's networks."""
+        self._detector.close()
+
+
+class Replayed:
+    """A detector that says again what another one found."""
+
+    def __init__(self, found: list[list[Person2D]]) -> None:
+        self.found = found
+        self._frames = iter(found)
+
+    def __call__(self, frame: Frame) -> list[Person2D]:
+        """Return the people of the next frame."""
+        return next(self._frames)
+
+    def reset(self) -> None:
+        """Start again."""
+        self._frames = iter(self.found)
+
+
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add `evaluate sample`."""
     parser = subparsers.add_parser(
@@ -62,6 +85,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         description='Mono 3D people of each sample camera against the robust triangulation of all four.')
     parser.add_argument('--models', nargs='+', choices=('lite', 'full', 'heavy'), default=['full', 'heavy'],
                         help='2D models to evaluate (default: full heavy)')
+    parser.add_argument('--stature', type=float, default=STATURE, metavar='M',
+                        help='given to the lifter in the rows with stature (default: %(default)s, the man\'s own)')
     parser.add_argument('--frames', type=int, default=0, help='of each camera, from the start (default: all)')
     parser.add_argument('--runtime', default='auto', help='auto, cpu, cuda or tensorrt')
     add_json_option(parser)
@@ -73,11 +98,13 @@ def run(args: argparse.Namespace) -> int:
     views = load_views(config_file(CALIBRATION))
     videos = [VideoReader(Path(folder) / f'{view.name}.mp4') for view in views]
     models = list(dict.fromkeys(args.models))
-    runs = {model: run_model(model, views, videos, args.runtime, args.frames)
-            for model in dict.fromkeys([REFERENCE_MODEL, *models])}
+    runs: dict[str, list[Run]] = {}
+    for model in dict.fromkeys([REFERENCE_MODEL, *models]):
+        runs[model], runs[f'{model}_stature'] = run_model(model, views, videos, args.runtime, args.stature, args.frames)
     reference = build_reference(views, [run.detected for run in runs[REFERENCE_MODEL]])
-    scores = {model: [score(view.camera.project(reference.in_view(view)), reference.in_view(view), run.detected,
-                            run.tracked, run.lifted) for view, run in zip(views, runs[model])] for model in models}
+    scores = {name: [score(view.camera.project(reference.in_view(view)), reference.in_view(view), run.detected,
+                           run.tracked, run.lifted) for view, run in zip(views, runs[name])]
+              for name in (f'{model}{given}' for given in ('', '_stature') for model in models)}
     show(reference, views, scores)
     if args.json:
         write_json(args.json, figures(reference, views, scores))
@@ -94,19 +121,32 @@ def load_views(path: Path) -> list[View]:
     return views
 
 
-def run_model(model: str, views: Sequence[View], videos: Sequence[VideoReader], runtime: str,
-              frames: int = 0) -> list[Run]:
+def run_model(model: str, views: Sequence[View], videos: Sequence[VideoReader], runtime: str, stature: float,
+              frames: int = 0) -> tuple[list[Run], list[Run]]:
     """Run one pipeline over all videos, as a node would: frame by frame, stamped by the video's frame rate.
 
-    frames: at most so many of each video, 0 for all.
+    frames: at most so many of each video, 0 for all. Returns what came of it when nothing is known of the people, and,
+    from the same 2D joints, when they are known to be `stature` m tall.
     """
     pipeline = Pipeline.open(detector_model=model, runtime=runtime)
     detector = Recorded(pipeline.detect)
-    pipeline.detect = detector  # type: ignore[assignment]
+    unknown = _run(pipeline, [detector] * len(views), views, videos, frames, model)
+    pipeline.lift.engine.close()
+    pipeline.lift = Lifter.open(runtime=runtime, stature=stature)
+    given = _run(pipeline, [Replayed(run.detected) for run in unknown], views, videos, frames, f'{model}, stature')
+    detector.close()
+    pipeline.lift.engine.close()
+    return unknown, given
+
+
+def _run(pipeline: Pipeline, detectors: Sequence[Recorded | Replayed], views: Sequence[View],
+         videos: Sequence[VideoReader], frames: int, title: str) -> list[Run]:
+    """Run a pipeline over all videos, each with its own detector."""
     runs = []
-    total = sum(min(video.count, frames or video.count) for video in videos)
-    with progress(total=total, unit='frame', desc=f'{model:5}') as bar:
-        for view, video in zip(views, videos):
+    with progress(total=sum(min(video.count, frames or video.count) for video in videos), unit='frame',
+                  desc=f'{title:14}') as bar:
+        for detector, view, video in zip(detectors, views, videos):
+            pipeline.detect = detector  # type: ignore[assignment]
             pipeline.reset()
             found = Run(detector.found, [], [])
             for frame in islice(video.frames(view.camera), frames or None):
@@ -124,18 +164,21 @@ def show(reference: Reference, views: Sequence[View], scores: dict[str, list[Sco
           f'{reference.reprojection_px:.1f} px with {len(views) * reference.dropped_share:.2f} of {len(views)} views '
           f'dropped per joint, limb lengths vary by {100 * reference.limb_variation:.1f} %, '
           f'sides exchanged in {100 * reference.exchanged_share:.1f} % of the views')
-    rows = [['model  camera', 'one person %', 'id switches', 'swapped %', '(unguarded)', '(arms, legs)',
-             'MPJPE mm', 'PA-MPJPE mm', 'MRPE mm', '3D %']]
+    rows = [['model          camera', 'one person %', 'id switches', 'swapped %', '(unguarded)', '(arms, legs)',
+             'MPJPE mm', 'PA-MPJPE mm', 'MRPE mm', 'MPJVE mm', 'MBLSTD mm', '3D %']]
     for model, parts in scores.items():
         for name, part in [*((view.name, part) for view, part in zip(views, parts)), ('all', add_up(parts))]:
             values = part.figures()
-            rows.append([f'{model:5}  {name}', f'{100 * values["person_share"]:.1f}', f'{values["id_switches"]:.0f}',
+            rows.append([f'{model:13}  {name}', f'{100 * values["person_share"]:.1f}', f'{values["id_switches"]:.0f}',
                          f'{100 * values["swap_share"]:.1f}', f'{100 * values["raw_swap_share"]:.1f}',
                          f'{100 * values["part_swap_share"]:.1f}',
                          *(f'{values[key]:.0f}' for key in ('mpjpe_mm', 'pa_mpjpe_mm', 'mrpe_mm')),
+                         *(f'{values[key]:.1f}' for key in ('mpjve_mm', 'mblstd_mm')),
                          f'{100 * values["frames_3d_share"]:.1f}'])
     print_table(rows)
     print('errors on the 12 limb joints; MPJPE after aligning the mid-hips, MRPE of the mid-hip in the camera frame;\n'
+          '_stature: the lifter was told how tall the man is, which one camera cannot see; MPJVE from frame to frame,\n'
+          'MBLSTD of the eight bones of the limbs;\n'
           'swapped: frames with left and right exchanged, of those where it can be told: the body after the guard,\n'
           'the body without the guard, arms and legs each by themselves after the guard')
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pose3d_ros.records import Person2D, Person3D
 from pose3d_ros.skeleton import LIMBS12, select
-from pose3d_ros.train.metrics import mpjpe, mrpe, pa_mpjpe
+from pose3d_ros.train.metrics import mblstd, mpjpe, mpjve, mrpe, pa_mpjpe
 
 Floats = NDArray[np.float64]
 
@@ -25,12 +25,12 @@ _LEGS = np.setdiff1d(np.arange(len(LIMBS12)), _ARMS)
 
 @dataclass(frozen=True)
 class Scores:
-    """One camera, one model, T frames. Counts, so that cameras can be added up.
+    """V cameras (one, before they are added up), one model, T frames. Counts, so that cameras can be added up.
 
     single: frames with exactly one person on the subject; found: with at least one. swapped and decidable: frames in
     which the sides are the wrong way round, and in which that can be told; raw_*: the same of the detector alone,
-    before the guard; parts_*: the same of arms and legs, each by itself. predicted, truth (N, 12, 3) m: the joints of
-    the frames with a 3D person on the subject.
+    before the guard; parts_*: the same of arms and legs, each by itself. predicted, truth (V, T, 12, 3) m: the joints,
+    NaN in frames without a 3D person on the subject.
     """
 
     frames: int
@@ -48,7 +48,8 @@ class Scores:
 
     def figures(self) -> dict[str, float]:
         """Return the figures of section "what is printed" in mm and shares; NaN where there is nothing to count."""
-        roots = [points[:, HIPS].mean(axis=1) for points in (self.predicted, self.truth)]
+        roots = [points[:, :, HIPS].mean(axis=2).reshape(-1, 3) for points in (self.predicted, self.truth)]
+        lifted = np.isfinite(self.predicted).any(axis=(-2, -1))
         return {
             'person_share': _share(self.single, self.frames),
             'id_switches': self.id_switches,
@@ -58,7 +59,9 @@ class Scores:
             'mpjpe_mm': 1e3 * mpjpe(self.predicted, self.truth, HIPS.tolist()),
             'pa_mpjpe_mm': 1e3 * pa_mpjpe(self.predicted, self.truth),
             'mrpe_mm': 1e3 * mrpe(*roots),
-            'frames_3d_share': _share(len(self.predicted), self.frames),
+            'mpjve_mm': 1e3 * mpjve(self.predicted, self.truth, HIPS.tolist()),
+            'mblstd_mm': 1e3 * mblstd(self.predicted),
+            'frames_3d_share': _share(int(lifted.sum()), self.frames),
         }
 
 
@@ -67,8 +70,15 @@ def add_up(parts: Sequence[Scores]) -> Scores:
     counts = {name: sum(getattr(part, name) for part in parts) for name in (
         'frames', 'found', 'single', 'id_switches', 'swapped', 'decidable', 'raw_swapped', 'raw_decidable',
         'parts_swapped', 'parts_decidable')}
-    return Scores(**counts, predicted=np.concatenate([part.predicted for part in parts]),
-                  truth=np.concatenate([part.truth for part in parts]))
+    longest = max(part.predicted.shape[1] for part in parts)
+    predicted, truth = (np.concatenate([_padded(getattr(part, name), longest) for part in parts])
+                        for name in ('predicted', 'truth'))
+    return Scores(**counts, predicted=predicted, truth=truth)
+
+
+def _padded(points: Floats, frames: int) -> Floats:
+    """Return sequences (V, T, 12, 3) with frames of NaN at their end."""
+    return np.pad(points, ((0, 0), (0, frames - points.shape[1]), (0, 0), (0, 0)), constant_values=np.nan)
 
 
 def score(pixels: Floats, points: Floats, detected: Sequence[Sequence[Person2D]],
@@ -81,7 +91,7 @@ def score(pixels: Floats, points: Floats, detected: Sequence[Sequence[Person2D]]
     found = single = switches = 0
     last_id: int | None = None
     sides, raw_sides, parts = _Sides(), _Sides(), _Sides(_ARMS, _LEGS)
-    predicted, truth = [], []
+    predicted, truth = np.full((2, *points.shape), np.nan)
     for frame, expected in enumerate(pixels):
         raw_sides.count(nearest(detected[frame], expected), expected)
         there = on_subject(tracked[frame], expected)
@@ -95,11 +105,11 @@ def score(pixels: Floats, points: Floats, detected: Sequence[Sequence[Person2D]]
         parts.count(subject, expected)
         for person in lifted[frame]:
             if person.id == subject.id:
-                predicted.append(select(person.position, person.skeleton, LIMBS12))
-                truth.append(points[frame])
+                predicted[frame] = select(person.position, person.skeleton, LIMBS12)
+                truth[frame] = points[frame]
     return Scores(len(pixels), found, single, switches, sides.swapped, sides.decidable, raw_sides.swapped,
-                  raw_sides.decidable, parts.swapped, parts.decidable, np.array(predicted).reshape(-1, 12, 3),
-                  np.array(truth).reshape(-1, 12, 3))
+                  raw_sides.decidable, parts.swapped, parts.decidable, predicted[None],
+                  truth[None])
 
 
 def on_subject(people: Sequence[Person2D], expected: Floats) -> list[Person2D]:
