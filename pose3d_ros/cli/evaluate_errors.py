@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,9 +13,13 @@ from numpy.typing import NDArray
 
 from pose3d_ros.cli.errors import UserError
 from pose3d_ros.cli.figures import add_json_option, print_table, write_json
+from pose3d_ros.cli.progress import progress
 from pose3d_ros.skeleton import HUMAN17
 
 if TYPE_CHECKING:
+    from pose3d_ros.cli.sample_errors import Detections
+    from pose3d_ros.cli.sample_reference import View
+    from pose3d_ros.cli.video import VideoReader
     from pose3d_ros.train.error_fit import FittedErrors
 
 FRAME_RATE = 60          # of the sample
@@ -70,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
 
 def measure(model: str, runtime: str, frames: int, stature: float) -> NDArray[np.float64]:
     """Return the errors (4, T, 17, 2) of a 2D model on the sample footage, against the heavy model elsewhere."""
-    from pose3d_ros.cli.evaluate_sample import CALIBRATION, REFERENCE_MODEL, load_views, run_model
+    from pose3d_ros.cli.evaluate_sample import CALIBRATION, REFERENCE_MODEL, load_views
     from pose3d_ros.cli.places import config_file
     from pose3d_ros.cli.sample_errors import detector_errors
     from pose3d_ros.cli.video import VideoReader
@@ -79,9 +85,31 @@ def measure(model: str, runtime: str, frames: int, stature: float) -> NDArray[np
     folder = Path(ModelStore().path('sample'))
     views = load_views(config_file(CALIBRATION))
     videos = [VideoReader(folder / f'{view.name}.mp4') for view in views]
-    runs = {name: run_model(name, views, videos, runtime, frames) for name in dict.fromkeys([model, REFERENCE_MODEL])}
-    return detector_errors(views, [found.tracked for found in runs[model]],
-                           [found.detected for found in runs[REFERENCE_MODEL]], stature)
+    trusted, reference = detect(REFERENCE_MODEL, runtime, views, videos, frames)
+    tested = trusted if model == REFERENCE_MODEL else detect(model, runtime, views, videos, frames)[0]
+    return detector_errors(views, tested, reference, stature)
+
+
+def detect(model: str, runtime: str, views: Sequence[View], videos: Sequence[VideoReader],
+           frames: int) -> tuple[Detections, Detections]:
+    """Return the people of all videos [view][frame]: as the tracker leaves them (sides guarded), and as detected."""
+    from pose3d_ros.detect import Detector
+    from pose3d_ros.track import Tracker
+
+    detector, tracked, detected = Detector.open(model, runtime=runtime), [], []
+    with progress(total=sum(min(video.count, frames or video.count) for video in videos), unit='frame',
+                  desc=model) as bar:
+        for view, video in zip(views, videos):
+            detector.reset()
+            tracker = Tracker()
+            tracked.append([])
+            detected.append([])
+            for frame in islice(video.frames(view.camera), frames or None):
+                detected[-1].append(detector(frame))
+                tracked[-1].append(tracker(detected[-1][-1], frame.stamp_ns))
+                bar.update()
+    detector.close()
+    return tracked, detected
 
 
 def show(errors: NDArray[np.float64], mixture: FittedErrors, gaussian: FittedErrors) -> dict[str, object]:
