@@ -51,7 +51,7 @@ def chart(title: str, x_label: str, y_label: str, series: Series) -> Image:
         raise ValueError(f'nothing to show in the chart {title!r}')
     most = np.concatenate(list(points.values())).max(axis=0)
     steps = [_round_step(float(value) / _TICKS) for value in most]
-    ends = [step * np.ceil(value / step - 1e-6) for value, step in zip(most, steps)]
+    ends = [step * max(np.ceil(value / step - 1e-6), 1) for value, step in zip(most, steps)]
     area = _Area((0.0, 0.0), (float(ends[0]), float(ends[1])))
 
     picture = np.full((*_SIZE, 3), _PAPER, dtype=np.uint8)

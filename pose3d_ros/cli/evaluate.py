@@ -1,4 +1,4 @@
-"""`pose3d evaluate sample | mocap`: figures of accuracy, repeatable by anybody."""
+"""`pose3d evaluate sample | lifter | ...`: figures of accuracy, repeatable by anybody."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import importlib
 
 SUBJECTS = {
     'sample': ('pose3d_ros.cli.evaluate_sample', 'real footage: four cameras watch one man on a beam'),
-    'mocap': ('pose3d_ros.cli.evaluate_mocap', 'the lifting network alone, on held-out motion capture'),
+    'lifter': ('pose3d_ros.cli.evaluate_lifter', 'the lifter that ships, alone, on held-out motion capture'),
     'errors': ('pose3d_ros.cli.evaluate_errors', "a 2D detector's errors, and the mixture fitted to them"),
     'paper': ('pose3d_ros.cli.evaluate_paper', 'AbsPoseLifter as published: the tables of the paper'),
 }
