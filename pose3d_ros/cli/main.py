@@ -17,6 +17,7 @@ COMMANDS = {
     'run': ('pose3d_ros.cli.run', '3D people of video files, without ROS'),
     'fetch': ('pose3d_ros.cli.fetch', 'get models and sample footage into the cache'),
     'evaluate': ('pose3d_ros.cli.evaluate', 'accuracy on the sample footage or on motion capture'),
+    'mocap': ('pose3d_ros.cli.mocap', 'motion capture as downloaded, into arrays to train on'),
     'train': ('pose3d_ros.cli.train', 'train a lifting network (needs PyTorch)'),
     'export': ('pose3d_ros.cli.export', 'export a trained network to ONNX (needs PyTorch)'),
 }
