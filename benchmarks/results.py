@@ -185,8 +185,32 @@ def summary() -> str:
                      f'{figures["fps"]:.0f} frames/s; {figures["fps_ratio_mediapipe"]:.2f} times', command])
         rows.append([f'delay through ROS 2 at 30 frames/s: p50 / p95 | {figures["latency_p50_ms"]:.0f} / '
                      f'{figures["latency_p95_ms"]:.0f} ms', command])
+    rows += absolute_summary(kept.get('absolute', {}))
     return '| what | measured | command |\n| --- | --- | --- |\n' + ''.join(
         f'| {what} | `{command}` |\n' for what, command in rows)
+
+
+def absolute_summary(kept: dict[str, Any]) -> list[list[str]]:
+    """Return rows (what and figures, command) on the lifter, of the parts that have been measured."""
+    figures, rows = kept.get('figures', {}), []
+
+    def add(what: str, text: str, *names: str) -> None:
+        """Add a row, text with the figures called names in its braces, where there are all of them."""
+        if all(figures.get(name) is not None for name in names):
+            owner = next(part for part in kept['parts'].values() if names[0].split('.')[0] in part['groups'])
+            rows.append([f'{what} | {text.format(*(figures[name] for name in names))}', owner['command']])
+
+    add('the lifter on held-out people, robot cameras, whole body in view: MPJPE; MRPE with unknown stature / stature '
+        'given / on a known floor', '{:.0f} mm; {:.0f} / {:.0f} / {:.0f} mm', 'robot.mpjpe_mm', 'robot.mrpe_mm',
+        'robot_stature.mrpe_mm', 'robot_ground.mrpe_mm')
+    add('the same: joints inside their 90 % ellipsoid, everybody; MRPE of the upper half against the whole body',
+        '{:.1%}; {:.2f} times', 'robot.coverage_90', 'robot.upper_half_mrpe_ratio')
+    add("real footage, the man's stature given: MRPE with the 2D model `heavy`, `full`", '{:.0f}, {:.0f} mm',
+        'sample_heavy_stature.mrpe_mm', 'sample_full_stature.mrpe_mm')
+    add('AbsPoseLifter as published, our data, four static cameras, true 2D joints: MPJPE / PA-MPJPE / MRPE',
+        '{:.0f} / {:.0f} / {:.0f} mm', 'lab_gt.mpjpe_mm', 'lab_gt.pa_mpjpe_mm', 'lab_gt.mrpe_mm')
+    add('lifting one person; eight', '{:.2f}; {:.2f} ms', 'lift_1_ms', 'lift_8_ms')
+    return rows
 
 
 def shown(value: Any) -> str:

@@ -69,6 +69,9 @@ def test_a_topic_of_several_commands_replaces_one_part_and_keeps_the_others(tmp_
     with pytest.raises(ValueError, match='robot'):
         results.with_part(topic, 'other', about, {'robot.mpjpe_mm': 1.0})
     (tmp_path / 'absolute.json').write_text(json.dumps(topic))
+    assert results.absolute_summary(topic) == []                  # a line needs all of its figures
+    topic['figures']['lift_8_ms'] = 0.456
+    assert results.absolute_summary(topic) == [['lifting one person; eight | 0.20; 0.46 ms', 'benchmarks/lift.py']]
     page = results.page()
     assert '### absolute: speed\n\n`benchmarks/lift.py`, commit abc' in page and '| lift_1_ms | 0.2 |' in page
     assert '| | mrpe_mm |\n| --- | ---: |\n| robot | 190 |\n| robot_up | 180 |\n' in page
