@@ -28,7 +28,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         description='Reads .asf/.amc (CMU), .bvh, data_3d_h36m.npz (Human3.6M by VideoPose3D), annot.mat and '
                     'data_*_3dhp.npz (MPI-INF-3DHP); see docs/data.md. Broken frames are cut out and counted, and so '
                     'are files that cannot be read.')
-    parser.add_argument('files', type=Path, nargs='+', metavar='FILE', help='files, or folders of them')
+    parser.add_argument('files', type=Path, nargs='*', metavar='FILE', help='files, or folders of them')
+    parser.add_argument('--procedural', type=_positive, metavar='MINUTES',
+                        help='also people made by formulas, to try the training without recordings')
     parser.add_argument('--out', type=Path, required=True, metavar='NPZ', help='the arrays, for pose3d train --data')
     parser.add_argument('--split-by', choices=('subject', 'clip'), default='subject',
                         help='what goes whole into train, val or test (default: subject; clip: for a single person)')
@@ -48,10 +50,14 @@ def run(args: argparse.Namespace) -> int:
     from pose3d_ros.train.arrays import assign_splits, summarise, write_arrays
     from pose3d_ros.train.mocap import MocapError
 
+    if not args.files and not args.procedural:
+        raise UserError('name files to read, or --procedural MINUTES')
     try:
         clips, dropped, failed = _read_all(args)
+        if args.procedural:
+            clips.extend(_made_up(args.procedural, args.fps))
         if not clips:
-            raise MocapError(f'nothing to write: no whole recording in {len(args.files)} arguments')
+            raise MocapError('nothing to write: no whole recording in these files')
         clips = assign_splits(clips, args.val, args.test, args.split_by)
         write_arrays(args.out, clips, args.fps)
     except MocapError as error:
@@ -93,6 +99,12 @@ def _read_all(args: argparse.Namespace) -> tuple[list[Clip], Counter[str], list[
     return clips, dropped, failed
 
 
+def _made_up(minutes: float, fps: float) -> list[Clip]:
+    from pose3d_ros.train.procedural import CLIP_SECONDS, procedural_clips
+
+    return procedural_clips(clips=max(round(60 * minutes / CLIP_SECONDS), 6), fps=fps)
+
+
 def _print(rows: list[SubjectSummary], dropped: Counter[str], failed: list[str]) -> None:
     cells = [[row.subject, row.splits, f'{row.clips}', f'{row.frames}', f'{row.minutes:.1f}', f'{row.stature:.2f}',
               f'{100 * row.low:.1f}'] for row in rows]
@@ -116,6 +128,13 @@ def _advise(clips: list[Clip]) -> None:
         by_subject.setdefault(clip.subject, set()).add(clip.split)
     if any(len(splits) > 1 for splits in by_subject.values()):
         print('the same person is in more than one split: figures on val and test will flatter')
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value <= 600:
+        raise argparse.ArgumentTypeError('must be above 0, at most 600')
+    return value
 
 
 def _rate(text: str) -> float:
