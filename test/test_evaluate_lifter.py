@@ -87,8 +87,8 @@ def test_the_floor_tells_the_distance_of_who_stands_on_it(samples: Samples) -> N
     small = samples.where(on_the_floor(samples) & whole_body(samples))
     oracle = Oracle(small)
     oracle.stature = 1.55                                         # everybody is taken to be shorter, thus too near
-    exact, off = (place_on_floor(oracle, small, errors).accuracy()['mrpe_mm']  # type: ignore[arg-type]
-                  for errors in (0.0, 1.0))
+    exact, off = (place_on_floor(oracle, small, *errors).accuracy()['mrpe_mm']  # type: ignore[arg-type]
+                  for errors in ((0.001, 0.002), (0.01, 0.02)))
     unused = Evaluation(oracle, small, small).outcomes[''].accuracy()['mrpe_mm']  # type: ignore[arg-type]
     assert exact < 0.6 * unused and exact < off < unused
 

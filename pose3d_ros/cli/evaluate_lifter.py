@@ -23,6 +23,8 @@ SEED = 3000
 BATCH = 4096
 MAIN = 'robot'   # the prefix of every figure: the robot preset of virtual cameras
 
+EXACT_FLOOR = 0.001, 0.002    # rad, m: standard deviations of a floor that is given exactly
+
 # Rows of one table each, and its columns.
 ACCURACY = ('n', 'mpjpe_mm', 'pa_mpjpe_mm', 'pck_150', 'auc', 'mrpe_mm', 'mrpe_x_mm', 'mrpe_y_mm', 'mrpe_z_mm',
             'coverage_90')
@@ -31,8 +33,9 @@ CALIBRATION = ('n', 'coverage_50', 'coverage_90', 'coverage_95', 'nees', 'root_c
 NOTES = f"""{MAIN}: the twelve limb joints in view, nothing known but the 2D joints. All 17 joints count.
 Coverage and NEES of {MAIN} itself are over everybody in the set, in view or not ({MAIN}_whole_body has the others').
 _single: without past frames. _up: the direction of gravity is known. _stature: the person's stature is known.
-_ground: the floor is known, people stand on it, their lower ankle in view; _ground_off: known with the errors that are
-expected of it (0.01 rad, 2 cm); _ground_unused: the same people without it. _population: people of other statures.
+_ground: the floor is known exactly, people stand on it, their lower ankle in view; _ground_off: known with the errors
+that a robot expects by default (0.01 rad, 2 cm); _ground_unused: the same people without it.
+_population: people of other statures.
 By what is seen: the same people, whole body in view, the rest hidden. Distance is from the camera to the pelvis."""
 
 
@@ -81,6 +84,7 @@ class Evaluation:
     """
 
     def __init__(self, lifter: Lifter, samples: Samples, population: Samples) -> None:
+        from pose3d_ros.records import GroundPlane
         from pose3d_ros.train.assess import on_the_floor, shown, single_frame, whole_body
 
         whole, floor = whole_body(samples), on_the_floor(samples)
@@ -95,8 +99,9 @@ class Evaluation:
             '_up': lift(lifter, in_view, up=True),
             '_stature': lift(lifter, in_view, stature=True),
             '_everybody_stature': lift(lifter, samples, stature=True),
-            '_ground': place_on_floor(lifter, samples.where(floor & whole), 0.0),
-            '_ground_off': place_on_floor(lifter, samples.where(floor & whole), 1.0),
+            '_ground': place_on_floor(lifter, samples.where(floor & whole), *EXACT_FLOOR),
+            '_ground_off': place_on_floor(lifter, samples.where(floor & whole), GroundPlane.tilt_sigma,
+                                          GroundPlane.height_sigma),
             '_ground_unused': self.everybody.where(floor & whole),
             '_population': lift(lifter, sized),
             '_population_stature': lift(lifter, sized, stature=True),
@@ -152,10 +157,10 @@ def lift(lifter: Lifter, samples: Samples, up: bool = False, stature: bool = Fal
     return Outcome(position.astype(np.float64), covariance.astype(np.float64), samples.points.astype(np.float64))
 
 
-def place_on_floor(lifter: Lifter, samples: Samples, errors: float) -> Outcome:
+def place_on_floor(lifter: Lifter, samples: Samples, tilt_sigma: float, height_sigma: float) -> Outcome:
     """Lift the people of samples with gravity known, and place them on the floor that each camera knows.
 
-    errors: how far the floor is off, as a multiple of the standard deviations that are assumed of it.
+    tilt_sigma [rad], height_sigma [m]: how far the floor that is given is off, and is known to be.
     """
     from pose3d_ros.ground import place
     from pose3d_ros.lift import joint_states
@@ -163,16 +168,15 @@ def place_on_floor(lifter: Lifter, samples: Samples, errors: float) -> Outcome:
     from pose3d_ros.train.assess import Outcome
 
     rng = np.random.default_rng(SEED)
-    tilt, height = GroundPlane.tilt_sigma, GroundPlane.height_sigma
-    up = samples.up + errors * tilt * rng.standard_normal(samples.up.shape)
+    up = samples.up + tilt_sigma * rng.standard_normal(samples.up.shape)
     up /= np.linalg.norm(up, axis=1, keepdims=True)
-    above = samples.camera_height + errors * height * rng.standard_normal(len(samples))
+    above = samples.camera_height + height_sigma * rng.standard_normal(len(samples))
     lifted = lift(lifter, replace(samples, up=up.astype(np.float32)), up=True)
     state, confidence = joint_states(samples.confidence[:, 0])
     position, covariance = lifted.position.copy(), lifted.covariance.copy()
     for i in range(len(samples)):   # every sample has a floor of its own
         placed = place(position[i:i + 1], covariance[i:i + 1], state[i:i + 1], confidence[i:i + 1], lifter.stature,
-                       lifter.stature_sigma, GroundPlane(up[i], float(above[i])))
+                       lifter.stature_sigma, GroundPlane(up[i], float(above[i]), tilt_sigma, height_sigma))
         position[i], covariance[i] = placed.position[0], placed.covariance[0]
     return Outcome(position, covariance, lifted.truth)
 
