@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pose3d_ros.cli.sample_errors import Detections
     from pose3d_ros.cli.sample_reference import View
     from pose3d_ros.cli.video import VideoReader
+    from pose3d_ros.records import Person2D
     from pose3d_ros.train.error_fit import FittedErrors
 
 FRAME_RATE = 60          # of the sample
@@ -96,7 +97,9 @@ def detect(model: str, runtime: str, views: Sequence[View], videos: Sequence[Vid
     from pose3d_ros.detect import Detector
     from pose3d_ros.track import Tracker
 
-    detector, tracked, detected = Detector.open(model, runtime=runtime), [], []
+    detector = Detector.open(model, runtime=runtime)
+    tracked: list[list[list[Person2D]]] = []
+    detected: list[list[list[Person2D]]] = []
     with progress(total=sum(min(video.count, frames or video.count) for video in videos), unit='frame',
                   desc=model) as bar:
         for view, video in zip(views, videos):
@@ -117,7 +120,8 @@ def show(errors: NDArray[np.float64], mixture: FittedErrors, gaussian: FittedErr
     from pose3d_ros.cli.sample_errors import MEASURED, STAND_INS, autocorrelation
 
     flat = errors.reshape(-1, *errors.shape[2:])
-    rows = [['joint', 'errors', 'gamma', 'mean x', 'y', 'sigma x', 'y', '(single x', 'y)', 'log likelihood', '(single)']]
+    rows = [['joint', 'errors', 'gamma', 'mean x', 'y', 'sigma x', 'y', '(single x', 'y)', 'log likelihood',
+             '(single)']]
     found: dict[str, object] = {}
     for position, joint in enumerate(HUMAN17.joints):
         own = flat[:, position][np.isfinite(flat[:, position]).all(axis=1)]
@@ -137,7 +141,8 @@ def show(errors: NDArray[np.float64], mixture: FittedErrors, gaussian: FittedErr
     correlation = {f'autocorrelation_{lag:.3f}_s': autocorrelation(errors[:, :, MEASURED], round(lag * FRAME_RATE))
                    for lag in LAGS_S if round(lag * FRAME_RATE) < errors.shape[1]}
     print(f'limb joints: {np.nanmean(distance):.4f} off in the mean, {np.nanmedian(distance):.4f} in the median; '
-          'autocorrelation ' + ', '.join(f'{value:.2f} at {name.split("_")[1]} s' for name, value in correlation.items()))
+          'autocorrelation '
+          + ', '.join(f'{value:.2f} at {name.split("_")[1]} s' for name, value in correlation.items()))
     return {'mean_error': float(np.nanmean(distance)), 'median_error': float(np.nanmedian(distance)), **correlation,
             **found}
 
@@ -154,7 +159,8 @@ def draw(path: Path, errors: NDArray[np.float64], mixture: FittedErrors, gaussia
     for name, model in (('single Gaussian', gaussian.joints[PLOTTED]), ('mixture', mixture.joints[PLOTTED])):
         bell = sum(np.exp(-0.5 * ((side - model.mean[0]) / model.sigma[0]) ** 2) for side in (x, -x))
         series[name] = (x, model.share * bell / (model.sigma[0] * np.sqrt(2 * np.pi)) + (1 - model.share) / half)
-    write_chart(path, chart(f'Errors of the {PLOTTED} in x', "off by [person's stature in the image]", 'density', series))
+    write_chart(path, chart(f'Errors of the {PLOTTED} in x', "off by [person's stature in the image]", 'density',
+                            series))
 
 
 def _write(path: Path, text: str) -> None:

@@ -76,9 +76,9 @@ def evaluate(args: argparse.Namespace, trained: Mapping[str, Trained], mocap: Mo
     """Return all figures: by table and variant, and the comparisons made of them."""
     from pose3d_ros.cli.train_absolute import load_error_models
     from pose3d_ros.train.published import MIXTURE
-    from pose3d_ros.train.published_tables import Tests, compare, table
+    from pose3d_ros.train.published_tables import HeldOut, compare, table
 
-    tests = Tests.draw(mocap, args.samples, args.seed, load_error_models(args.errors)[MIXTURE],
+    tests = HeldOut.draw(mocap, args.samples, args.seed, load_error_models(args.errors)[MIXTURE],
                        load_residuals(args.residuals) if args.residuals else None)
     tables = table(trained, tests)
     return {**compare(tables), **tables,

@@ -13,7 +13,7 @@ from pose3d_ros.cli.train import add_data_options, add_training_options, command
 if TYPE_CHECKING:
     from pose3d_ros.train.error_fit import FittedErrors
 
-STEPS, WIDTH, DROPOUT, BATCH = 8000, 1024, 0.0, 256
+STEPS, WIDTH, DROPOUT, BATCH, BODY = 6000, 1024, 0.0, 256, 'recombined'
 DEFAULT_VARIANT = 'mixture'
 DEFAULT_ERRORS = 'blazepose_full'
 
@@ -30,7 +30,8 @@ def add_train_parser(networks: argparse._SubParsersAction[argparse.ArgumentParse
     chosen = parser.add_mutually_exclusive_group()
     chosen.add_argument('--variants', nargs='+', default=[DEFAULT_VARIANT], metavar='NAME',
                         help='rows of the tables: baseline location scale exact (Table 1), mixture gaussian (Table 2), '
-                             f'canonical direct (Table 5); default {DEFAULT_VARIANT}; --steps and --minutes are of each')
+                             f'canonical direct (Table 5); default {DEFAULT_VARIANT}; --steps and --minutes count '
+                             'for each')
     chosen.add_argument('--all', action='store_true', help='all variants')
     parser.add_argument('--errors', default=DEFAULT_ERRORS, metavar='NAME',
                         help='error model: one of the package or a .json of `pose3d evaluate errors --save` '
@@ -39,6 +40,9 @@ def add_train_parser(networks: argparse._SubParsersAction[argparse.ArgumentParse
                         help='features of the residual blocks (default %(default)s; published: 4096)')
     parser.add_argument('--dropout', type=float, default=DROPOUT, metavar='P',
                         help='default %(default)s: samples never repeat (published: 0.5)')
+    parser.add_argument('--body', choices=('recorded', 'scaled', 'recombined'), default=BODY,
+                        help='how recorded bodies are varied: in size and proportions, with limbs of other frames '
+                             '(default %(default)s)')
     parser.add_argument('--batch', type=positive, default=BATCH, metavar='N', help='people per step '
                         '(default %(default)s)')
 
@@ -69,10 +73,10 @@ def train(args: argparse.Namespace) -> int:
     training, validation = load_split(args, 'train'), load_split(args, 'val')
     print(f'{len(training)} frames of {len(set(training.subject))} subjects to train on, '
           f'{len(validation)} of {len(set(validation.subject))} to validate')
-    settings = PublishedSettings(width=args.width, dropout=args.dropout, batch=args.batch)
+    settings = PublishedSettings(width=args.width, dropout=args.dropout, batch=args.batch, body=args.body)
     settings = replace(settings, loop=replace(settings.loop, steps=args.steps, seed=args.seed))
     defaults = (('steps', STEPS), ('minutes', float('inf')), ('seed', 0), ('width', WIDTH), ('dropout', DROPOUT),
-                ('batch', BATCH))
+                ('batch', BATCH), ('body', BODY))
     for name in names:
         command = f'{command_line(args, defaults)} --variants {name}'
         try:

@@ -119,12 +119,3 @@ def loss(depth: Tensor, relative: Tensor, points: Tensor, focal: Tensor, pose_we
     target = true_depth / (PER_MM * focal) if canonical else true_depth
     off = (relative - (points - points[:, :1])).abs().sum(dim=(1, 2))
     return (depth - target).abs().mean() + pose_weight * off.mean()
-
-
-def flip(pixels: Tensor, principal: Tensor, points: Tensor, mirror: Tensor) -> tuple[Tensor, Tensor]:
-    """Return pixels (N, J, 2) and joints (N, J, 3) of the mirrored person: x negated, the sides exchanged.
-
-    mirror (J,): the index of each joint's counterpart on the other side.
-    """
-    flipped = torch.stack([2 * principal[:, None, 0] - pixels[..., 0], pixels[..., 1]], dim=-1)
-    return flipped[:, mirror], (points * points.new_tensor([-1, 1, 1]))[:, mirror]

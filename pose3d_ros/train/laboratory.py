@@ -12,16 +12,21 @@ from dataclasses import dataclass, field, fields, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from pose3d_ros.skeleton import HUMAN17
 from pose3d_ros.stature import stature
 from pose3d_ros.train.body import NO_VARIATION, PELVIS, BodyVariation, vary
 from pose3d_ros.train.error_fit import FittedErrors
 from pose3d_ros.train.mocap import Mocap
 from pose3d_ros.train.virtual_camera import optical_axes
 
-# What is done to the recorded bodies. Scaling of the whole and of its parts is what generalises to other people.
-MIRRORED = replace(NO_VARIATION, mirror=0.5)
-SCALED = replace(NO_VARIATION, mirror=0.5, stature_mean=1.66, stature_sd=0.08, bone_sd=0.04, side_sd=0.01)
-RECOMBINED = replace(SCALED, swap_arms=0.35, swap_legs=0.25, bend=0.3, bend_sd=0.05)
+# What is done to the recorded bodies, beside the paper's flips. Scaling the whole and its parts is what generalises to
+# other people; limbs from other frames, of either side, make unusual poses.
+_SCALED = replace(NO_VARIATION, mirror=0.5, stature_mean=1.66, stature_sd=0.08, bone_sd=0.04, side_sd=0.01)
+BODIES = {
+    'recorded': NO_VARIATION,
+    'scaled': _SCALED,
+    'recombined': replace(_SCALED, swap_arms=0.35, swap_legs=0.25, bend=0.3, bend_sd=0.05),
+}
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,7 @@ class Laboratory:
     focal_px: tuple[float, float] = (1145.0, 1145.0)
     width_px: float = 1000.0
     principal_sd_px: float = 10.0
-    body: BodyVariation = field(default_factory=lambda: RECOMBINED)
+    body: BodyVariation = field(default_factory=lambda: BODIES['recombined'])
 
 
 LABORATORY = Laboratory()
@@ -74,6 +79,16 @@ class Shots:
     def with_errors(self, errors: FittedErrors, rng: np.random.Generator) -> Shots:
         """Return the shots with the pixels as a detector with these errors would give them."""
         return replace(self, pixels=self.pixels + errors.sample(self.size, rng))
+
+    def flipped(self, chosen: NDArray[np.bool_]) -> Shots:
+        """Return the shots with some of the people (B,) flipped (section 5.1): their mirror images as cameras see them.
+
+        x is turned about the principal point in the image and about the camera's axis in space; the sides exchanged.
+        """
+        chosen, principal = chosen[:, None, None], self.principal[:, None]
+        pixels = (principal + (self.pixels - principal) * np.array([-1, 1], np.float32))[:, HUMAN17.mirror]
+        points = (self.points * np.array([-1, 1, 1], np.float32))[:, HUMAN17.mirror]
+        return replace(self, pixels=np.where(chosen, pixels, self.pixels), points=np.where(chosen, points, self.points))
 
 
 def shoot(mocap: Mocap, count: int, rng: np.random.Generator, laboratory: Laboratory = LABORATORY,

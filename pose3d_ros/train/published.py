@@ -17,7 +17,7 @@ from pose3d_ros.nets import abs_pose
 from pose3d_ros.nets.abs_pose import AbsPoseLifter
 from pose3d_ros.train.body import NO_VARIATION
 from pose3d_ros.train.error_fit import FittedErrors
-from pose3d_ros.train.laboratory import LABORATORY, MIXED_FOCAL, Laboratory, Shots, shoot
+from pose3d_ros.train.laboratory import BODIES, LABORATORY, MIXED_FOCAL, Laboratory, Shots, shoot
 from pose3d_ros.train.loop import CheckpointError, LoopSettings, Run, fit, read_checkpoint
 from pose3d_ros.train.metrics import mpjpe, mrpe, mrpe_axes, pa_mpjpe
 from pose3d_ros.train.mocap import Mocap
@@ -65,6 +65,7 @@ class PublishedSettings:
     width: int = 1024
     dropout: float = 0.0
     batch: int = 256
+    body: str = 'recombined'      # of laboratory.BODIES: how recorded bodies are varied
     pose_weight: float = 1.0      # lambda of equation 7, see nets.abs_pose.loss
     mixed: bool = True            # bfloat16 in the residual blocks
     validation_samples: int = 4096
@@ -84,12 +85,13 @@ def laboratory_of(variant: Variant) -> Laboratory:
 
 def batches(mocap: Mocap, laboratory: Laboratory, errors: FittedErrors | None, batch: int,
             rng: np.random.Generator) -> Iterator[dict[str, NDArray]]:
-    """Yield batches for ever, every sample new: random people, half of them mirrored, errors as of a detector."""
+    """Yield batches for ever, every sample new: with errors as of a detector, half of them flipped."""
     weights = mocap.frame_weights()
     while True:
         drawn = shoot(mocap, max(DRAWN // batch, 1) * batch, rng, laboratory, weights)
         if errors is not None:
             drawn = drawn.with_errors(errors, rng)
+        drawn = drawn.flipped(rng.random(len(drawn)) < 0.5)
         for start in range(0, len(drawn), batch):
             part = drawn.where(slice(start, start + batch))
             yield {name: getattr(part, name) for name in ('pixels', 'principal', 'focal', 'points')}
@@ -147,12 +149,12 @@ def train_variant(name: str, training: Mocap, validation: Mocap, errors: dict[st
     network = make_network(variant, settings.width, settings.dropout)
     network.mixed = settings.mixed
     model = errors.get(variant.errors)
-    laboratory = laboratory_of(variant)
+    laboratory = replace(laboratory_of(variant), body=BODIES[settings.body])
     check = held_out(validation, settings.validation_samples, laboratory, VALIDATION_SEED)
     if model is not None:  # what it will be used on: the errors of the detector itself
         check = check.with_errors(errors[MIXTURE], np.random.default_rng(VALIDATION_SEED))
     identity = {'variant': asdict(variant), 'width': settings.width, 'dropout': settings.dropout,
-                'batch': settings.batch, 'pose_weight': settings.pose_weight}
+                'batch': settings.batch, 'body': settings.body, 'pose_weight': settings.pose_weight}
     run = Run(network, settings.loop, identity, command)
     return fit(run, partial(loss, variant=variant, pose_weight=settings.pose_weight),
                partial(batches, training, laboratory, model, settings.batch),

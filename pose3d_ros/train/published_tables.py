@@ -38,7 +38,7 @@ def load_trained(path: Path) -> Trained:
 
 
 @dataclass(frozen=True)
-class Tests:
+class HeldOut:
     """The same held-out people in the same places, as four kinds of input.
 
     exact: true 2D poses; noisy: with errors drawn from the mixture; measured: with the errors of whole poses as they
@@ -51,7 +51,7 @@ class Tests:
     mixed: Shots
 
     @classmethod
-    def draw(cls, mocap: Mocap, count: int, seed: int, errors: FittedErrors, residuals: NDArray | None) -> Tests:
+    def draw(cls, mocap: Mocap, count: int, seed: int, errors: FittedErrors, residuals: NDArray | None) -> HeldOut:
         """Draw count people. residuals (M, 17, 2): measured errors in units of the stature in the image."""
         exact = held_out(mocap, count, LABORATORY, seed)
         rng = np.random.default_rng([seed, 1])
@@ -63,7 +63,7 @@ class Tests:
         return cls(exact, noisy, measured, held_out(mocap, count, MIXED_FOCAL, seed))
 
 
-def table(trained: Mapping[str, Trained], tests: Tests) -> Figures:
+def table(trained: Mapping[str, Trained], tests: HeldOut) -> Figures:
     """Return the figures of every variant on the inputs that it is meant for."""
     found: Figures = {}
 
