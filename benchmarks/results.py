@@ -34,7 +34,8 @@ HEAD = """# Results
 
 Written by `python benchmarks/results.py table` from the files in `results/`; each holds what its command printed, on
 the commit and machine it names. Run the command to measure again, or
-`python benchmarks/results.py keep TOPIC COMMAND...` to measure and keep. What the names mean: [measures.md](measures.md).
+`python benchmarks/results.py keep TOPIC COMMAND...` to measure and keep.
+What the names mean: [measures.md](measures.md).
 """
 
 
