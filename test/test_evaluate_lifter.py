@@ -15,12 +15,13 @@ from procedural import standing, write_mocap
 
 from pose3d_ros.cli import evaluate_lifter
 from pose3d_ros.cli.chart import chart
-from pose3d_ros.cli.evaluate_lifter import MAIN, Evaluation, place_on_floor
+from pose3d_ros.cli.evaluate_lifter import MAIN, Evaluation, lift, place_on_floor
 from pose3d_ros.cli.main import main
 from pose3d_ros.lift import GIVEN_SIGMA, Lifter
 from pose3d_ros.stature import stature
 from pose3d_ros.train.assess import on_the_floor, whole_body
 from pose3d_ros.train.mocap import load_mocap
+from pose3d_ros.train.procedural import procedural_mocap
 from pose3d_ros.train.samples import EVALUATION, Samples, make_samples
 
 SPREAD = 0.02   # relative error of the stand-in's depth, beside that of the stature
@@ -139,3 +140,15 @@ def test_charts_draw_what_is_finite_and_refuse_nothing_at_all() -> None:
 
 def test_people_of_the_recordings_are_as_tall_as_they_say(samples: Samples) -> None:
     assert float(np.median(samples.stature)) == pytest.approx(float(stature(standing())), rel=0.02)
+
+
+def test_what_ships_keeps_its_level_on_people_made_by_formulas() -> None:
+    """A quick look at the weights that come with the package; the full one is `pose3d evaluate lifter`."""
+    people = make_samples(procedural_mocap(clips=24, seconds=3.0), 1200, np.random.default_rng(0), EVALUATION)
+    lifter = Lifter.open(runtime='cpu', threads=1)
+    figures = lift(lifter, people.where(whole_body(people)), stature=True).figures()
+    everybody = lift(lifter, people, stature=True)
+    assert figures['mpjpe_mm'] < 90 and figures['pa_mpjpe_mm'] < 60
+    assert figures['mrpe_mm'] < 210
+    assert 0.8 < everybody.calibration()['coverage_90'] < 0.98
+    assert figures['root_along_mm'] > 4 * figures['root_across_mm']
