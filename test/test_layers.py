@@ -22,7 +22,7 @@ LAYERS: tuple[tuple[set[str], ...], ...] = (
     ({'skeleton', 'camera', 'distortion', 'calibration', 'records', 'pelvis', 'stature'},),
     ({'runtime'},),
     ({'draw', 'palette'}, {'footage'}),
-    ({'detect'}, {'track', 'handedness'}, {'lift'}, {'refine'}, {'fuse'}),
+    ({'detect'}, {'track', 'handedness'}, {'lift', 'past'}, {'refine', 'motion', 'stature_filter', 'ground'}, {'fuse'}),
     ({'pipeline'},),
     ({'nets'},),
     ({'train'},),

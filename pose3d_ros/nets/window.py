@@ -10,8 +10,9 @@ It grew out of AbsPoseLifter (Chang, Moon, Lee; arXiv 1910.12029; nets/absolute.
   the stature is an input (value and standard deviation) that scales the result and widens its covariance.
 - Joints may be missing: mean and scale (equations 3 and 4) are those of the joints that are seen, and confidences are
   part of the input. Some frames of the past come with their age.
-- The logarithm of depth times image scale is what is learnt: that depth is inverse to the size in the image (figure 6)
-  is built in, and an error in the output is a relative depth error, alike near and far.
+- The depth follows from the estimated pose and the rays by least squares, times a learnt factor: that depth is inverse
+  to the size in the image (figure 6) is built in, whichever joints are seen, and an error in the factor is a relative
+  depth error, alike near and far.
 - A covariance per joint, learnt from the errors of the rest.
 """
 
@@ -68,8 +69,7 @@ class WindowLifter(nn.Module):
     camera's optical frame. input_points (J, K) makes the input joints from the output joints.
     """
 
-    def __init__(self, input_points: Sequence[Sequence[float]], width: int = 768, blocks: int = 2,
-                 past_width: int = 256) -> None:
+    def __init__(self, input_points: Sequence[Sequence[float]], frames: int, width: int = 768, blocks: int = 2) -> None:
         super().__init__()
         self.input_points: Tensor
         self.register_buffer('input_points', torch.tensor(input_points, dtype=torch.float32))
@@ -78,8 +78,8 @@ class WindowLifter(nn.Module):
         self.mixed = False  # bfloat16 inside the wide layers, where nearly all the time goes; the ends stay exact
         joints_in, self.joints_out = self.input_points.shape
         now, then = 3 * joints_in + 3 + 3, 5 * joints_in + 1
-        self.past = nn.Sequential(nn.Linear(now + then, past_width), nn.ReLU(), nn.Linear(past_width, past_width))
-        self.first = nn.Linear(now + past_width + 1, width)
+        self.past = nn.Sequential(nn.Linear(now + then, 192), nn.ReLU(), nn.Linear(192, 96))
+        self.first = nn.Linear(now + (frames - 1) * (96 + 1), width)
         self.blocks = nn.Sequential(*(ResidualBlock(width) for _ in range(blocks)))
         self.last = nn.Sequential(nn.BatchNorm1d(width), nn.ReLU(), _small(width, 3 * self.joints_out - 2))
         self.doubt = nn.Sequential(nn.Linear(width, 256), nn.ReLU(), _small(256, 6 * self.joints_out))
@@ -114,10 +114,12 @@ class WindowLifter(nn.Module):
         hidden = self._features(body, seen, confidence, age, torch.cat(
             [location.clamp(-WIDEST, WIDEST), scale.log(), (turn @ up[..., None])[..., 0]], dim=1))
         output, doubt = self.last(hidden), self.doubt(hidden.detach())
-        # A root farther from the image scale than a factor of e^4 is no person; the bound keeps exp finite.
-        depth = output[:, :1].clamp(-4, 4).exp() / scale
         relative = torch.cat([torch.zeros_like(output[:, :3]), output[:, 1:]], dim=1).unflatten(1, (-1, 3))
-        root = self._place(relative, depth, turned[:, 0], present, confidence[:, 0])
+        weight = present / (1 + DOUBT * (1 - confidence[:, 0]))[..., None] ** 2
+        points = self.input_points @ relative
+        # The learnt factor is bounded so that exp stays finite.
+        depth = distance(turned[:, 0], points, weight) * output[:, :1].clamp(-3, 3).exp()
+        root = place(turned[:, 0], points, depth, weight)
         return Unit(relative, root, _triangle(doubt.unflatten(1, (-1, 6))), turn)
 
     def _features(self, body: Tensor, seen: Tensor, confidence: Tensor, age: Tensor, place: Tensor) -> Tensor:
@@ -126,29 +128,41 @@ class WindowLifter(nn.Module):
         speed = (body[:, :1] - body[:, 1:]) * both / (age[:, 1:, None, None] + SPEED_AGE)
         then = torch.cat([body[:, 1:].flatten(2), 0.2 * speed.flatten(2), confidence[:, 1:], age[:, 1:, None]], dim=2)
         there = seen[:, 1:].amax(dim=2)                                                         # (N, T - 1, 1)
-        count = there.sum(dim=1)
         with torch.autocast(body.device.type, torch.bfloat16, enabled=self.mixed and self.training):
-            past = self.past(torch.cat([now[:, None].expand(-1, then.shape[1], -1), then], dim=2))
-            past = (past * there).sum(dim=1) / count.clamp(min=1)
-        x = self.first(torch.cat([now, past.float(), 0.25 * count], dim=1))
+            past = self.past(torch.cat([now[:, None].repeat(1, then.shape[1], 1), then], dim=2)).float() * there
+        x = self.first(torch.cat([now, past.flatten(1), there[..., 0]], dim=1))
         with torch.autocast(body.device.type, torch.bfloat16, enabled=self.mixed and self.training):
             return self.blocks(x).float()
 
-    def _place(self, relative: Tensor, depth: Tensor, turned: Tensor, present: Tensor, confidence: Tensor) -> Tensor:
-        """Place the root (N, 3) so that the pose meets the rays.
 
-        Equation 5 uses the root's own ray, R_x = r_x R_z. Here every seen joint i says the same of itself, R_x + X_i =
-        x_i (R_z + Z_i), and the answers are averaged with weights, so the root need not be seen. Joints that disagree
-        with the others by far more than OUTLIER hardly count (one step of reweighted least squares).
-        """
-        points = self.input_points @ relative
-        answers = turned * (depth + points[..., 2]).clamp(min=NEAREST)[..., None] - points[..., :2]
-        weight = present / (1 + DOUBT * (1 - confidence))[..., None] ** 2
-        across = (weight * answers).sum(dim=1) / weight.sum(dim=1).clamp(min=1e-6)
-        off = ((answers - across[:, None]) ** 2).sum(dim=2, keepdim=True)
-        weight = weight / (1 + off / OUTLIER ** 2)
-        across = (weight * answers).sum(dim=1) / weight.sum(dim=1).clamp(min=1e-6)
-        return torch.cat([across, depth.clamp(min=NEAREST)], dim=1)
+def distance(rays: Tensor, points: Tensor, weight: Tensor) -> Tensor:
+    """Return the depth (N, 1) of the root at which points (N, J, 3) against the root come nearest to rays (N, J, 2).
+
+    weight (N, J, 1). Each joint says x_i (R_z + Z_i) = R_x + X_i; of these equations R_z is the least-squares solution.
+    """
+    total = weight.sum(dim=1, keepdim=True).clamp(min=1e-6)
+    flat = points[..., :2] - rays * points[..., 2:]
+    rays, flat = (values - (weight * values).sum(dim=1, keepdim=True) / total for values in (rays, flat))
+    spread = (weight * rays * rays).sum(dim=(1, 2))[:, None]
+    depth = (weight * rays * flat).sum(dim=(1, 2))[:, None] / spread.clamp(min=1e-6)
+    # Between 1/5 and 5 times what the size in the image says of a standing body, however odd the pose.
+    usual = 0.28 * (total[:, 0] / spread.clamp(min=1e-6)).sqrt()
+    return depth.clamp(min=0.2 * usual, max=5 * usual)
+
+
+def place(rays: Tensor, points: Tensor, depth: Tensor, weight: Tensor) -> Tensor:
+    """Place the root (N, 3) at a depth (N, 1) so that points (N, J, 3) against it meet rays (N, J, 2).
+
+    AbsPoseLifter's equation 5 uses the root's own ray, R_x = r_x R_z. Here every seen joint i says the same of itself,
+    R_x + X_i = x_i (R_z + Z_i), and the answers are averaged with weight (N, J, 1), so the root need not be seen. Joints
+    that disagree with the others by far more than OUTLIER hardly count (one step of reweighted least squares).
+    """
+    answers = rays * (depth + points[..., 2]).clamp(min=NEAREST)[..., None] - points[..., :2]
+    across = (weight * answers).sum(dim=1) / weight.sum(dim=1).clamp(min=1e-6)
+    off = ((answers - across[:, None]) ** 2).sum(dim=2, keepdim=True)
+    weight = weight / (1 + off / OUTLIER ** 2)
+    across = (weight * answers).sum(dim=1) / weight.sum(dim=1).clamp(min=1e-6)
+    return torch.cat([across, depth.clamp(min=NEAREST)], dim=1)
 
 
 def facing(location: Tensor) -> Tensor:
@@ -177,6 +191,6 @@ def _triangle(values: Tensor) -> Tensor:
     """Return lower triangular matrices (N, K, 3, 3) in statures of values (N, K, 6); all zero: 5 cm of an adult."""
     size = (values[..., :3].clamp(-4, 5)).exp() * 0.03
     side = values[..., 3:] * 0.03
-    zero = torch.zeros_like(size[..., 0])
+    zero = 0 * size[..., 0]
     rows = [size[..., 0], zero, zero, side[..., 0], size[..., 1], zero, side[..., 1], side[..., 2], size[..., 2]]
     return torch.stack(rows, dim=-1).unflatten(-1, (3, 3))

@@ -41,9 +41,10 @@ class BodyVariation:
     side_sd: float = 0.01              # of a bone's length, left against right
     hip_width: tuple[float, float] = (0.9, 1.5)         # factor: 2D detectors mark hips wider than motion capture does
     # What detectors mark is not where motion capture puts joints. Ranges in m, of somebody of 1.70 m:
-    hip_mark: tuple[float, float] = (-0.01, 0.06)       # down the thigh; the pelvis goes with them
-    ankle_mark: tuple[float, float] = (-0.01, 0.04)     # up the shank
-    shoulder_mark: tuple[float, float] = (-0.01, 0.03)  # down the trunk
+    marks: float = 0.65                                 # chance of other marks than those of motion capture
+    hip_mark: tuple[float, float] = (0.01, 0.06)        # down the thigh; the pelvis goes with them
+    ankle_mark: tuple[float, float] = (0.0, 0.04)       # up the shank
+    shoulder_mark: tuple[float, float] = (0.0, 0.03)    # down the trunk
     swap_arms: float = 0.35            # arms taken from another frame
     swap_legs: float = 0.25            # legs taken from another frame
     crouch: float = 0.15               # of the standing frames: hips and knees bent, seated, squatting or kneeling
@@ -53,8 +54,7 @@ class BodyVariation:
 
 
 NO_VARIATION = BodyVariation(mirror=0.0, stature_sd=0.0, stature_mean=float('nan'), bone_sd=0.0, side_sd=0.0,
-                             hip_width=(1.0, 1.0), hip_mark=(0.0, 0.0), ankle_mark=(0.0, 0.0),
-                             shoulder_mark=(0.0, 0.0), swap_arms=0.0, swap_legs=0.0, crouch=0.0, bend=0.0, lie=0.0)
+                             hip_width=(1.0, 1.0), marks=0.0, swap_arms=0.0, swap_legs=0.0, crouch=0.0, bend=0.0, lie=0.0)
 
 
 def to_bones(positions: NDArray) -> NDArray:
@@ -267,7 +267,7 @@ def shift_marks(positions: NDArray, rng: WindowRandom, settings: BodyVariation, 
 
     height (B,) m: the stature, which is that of the bones before.
     """
-    if not any((*settings.hip_mark, *settings.ankle_mark, *settings.shoulder_mark)):
+    if settings.marks <= 0:
         return positions
     result = positions.copy()
     for leg in (LEFT_LEG, RIGHT_LEG):
@@ -277,7 +277,7 @@ def shift_marks(positions: NDArray, rng: WindowRandom, settings: BodyVariation, 
         by = height * rng.uniform(*settings.shoulder_mark, len(height))
         result[:, arm[0]] += _step(positions, arm[0], leg[0], by)
     result[:, PELVIS] = result[:, [LEFT_LEG[0], RIGHT_LEG[0]]].mean(axis=1)
-    return result
+    return np.where(_chance(rng, settings.marks, positions), result, positions)
 
 
 def _step(positions: NDArray, start: int, towards: int, length: NDArray) -> NDArray:

@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pose3d_ros.lift import INPUTS, input_points
+from pose3d_ros.lift import WINDOW, input_points
 from pose3d_ros.nets.window import Unit, WindowLifter
-from pose3d_ros.train.loop import LoopSettings, Run, fit
+from pose3d_ros.train.loop import CheckpointError, LoopSettings, Run, fit, read_checkpoint
 from pose3d_ros.train.metrics import CHI2_3, mpjpe, mrpe, pa_mpjpe, squared_mahalanobis
 from pose3d_ros.train.mocap import Mocap
 from pose3d_ros.train.samples import EVALUATION, Samples, SampleSettings, detect, make_samples, make_scenes
@@ -29,9 +29,10 @@ class LifterSettings:
     width: int = 768
     blocks: int = 2
     batch: int = 256
-    pool: int = 16384              # people drawn at a time
+    pool: int = 4096               # people drawn at a time
     uses: int = 4                  # of each, every time with other errors, hidden joints and ground
-    pose_weight: float = 6.0       # lambda of AbsPoseLifter's equation 7, for statures against relative depth
+    pose_weight: float = 6.0       # lambda of AbsPoseLifter's equation 7, for statures
+    depth_weight: float = 2.0      # of relative depth errors
     doubt_weight: float = 0.02     # of the likelihood that covariances are learnt from
     know_up: float = 0.5           # share of people whose upward direction the network is told
     tilt_sd: float = 0.02          # rad, error of that direction
@@ -41,7 +42,7 @@ class LifterSettings:
 
 def make_network(settings: LifterSettings) -> WindowLifter:
     """Return the lifter for the package's joints, freshly initialised."""
-    network = WindowLifter(input_points(INPUTS).tolist(), settings.width, settings.blocks)
+    network = WindowLifter(input_points().tolist(), WINDOW, settings.width, settings.blocks)
     network.mixed = settings.mixed
     return network
 
@@ -77,7 +78,7 @@ def loss(network: nn.Module, batch: dict[str, Tensor], settings: LifterSettings)
     truth = batch['points'] @ unit.turn.transpose(1, 2)
     depth = (unit.root[:, 2].log() - truth[:, 0, 2].clamp(min=1e-2).log()).abs().mean()
     pose = (unit.relative - (truth - truth[:, :1]))[:, 1:].norm(dim=2).mean()
-    return depth + settings.pose_weight * pose + settings.doubt_weight * unlikelihood(unit, truth)
+    return settings.depth_weight * depth + settings.pose_weight * pose + settings.doubt_weight * unlikelihood(unit, truth)
 
 
 def unlikelihood(unit: Unit, truth: Tensor) -> Tensor:
@@ -104,8 +105,9 @@ def predict(network: nn.Module, samples: Samples, stature: NDArray, up: NDArray 
     """
     network.eval()
     up = np.zeros((len(samples), 3), np.float32) if up is None else up
-    parts = [[output.numpy() for output in network(*(torch.from_numpy(np.asarray(array[i:i + batch], np.float32)) for array in (
-        samples.rays, samples.confidence, samples.age, up, stature)))] for i in range(0, len(samples), batch)]
+    arrays = [np.asarray(array, np.float32) for array in (samples.rays, samples.confidence, samples.age, up, stature)]
+    parts = [[output.numpy() for output in network(*(torch.from_numpy(array[i:i + batch]) for array in arrays))]
+             for i in range(0, len(samples), batch)]
     relative, root, covariance = (np.concatenate(part) for part in zip(*parts))
     return relative, root, covariance
 
@@ -138,3 +140,15 @@ def train(mocap: Mocap, validation: Mocap, out: Path, settings: LifterSettings, 
     return fit(run, lambda network, batch: loss(network, batch, settings),
                lambda rng: batches(mocap, samples, settings, rng), lambda network: validate(network, check), out,
                minutes, quiet)
+
+
+def load_trained(path: Path) -> tuple[WindowLifter, str]:
+    """Return the trained network of a checkpoint and the command that trained it. Raises CheckpointError."""
+    state = read_checkpoint(path)
+    try:
+        network = make_network(LifterSettings(**{name: state['identity'][name] for name in ('width', 'blocks')}))
+        network.load_state_dict(state['result'])
+    except (KeyError, RuntimeError) as error:
+        raise CheckpointError(f'{path} is not a checkpoint of this lifter ({error})') from error
+    network.eval()
+    return network, str(state['command'])

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pose3d_ros.lift import INPUTS, MIN_INPUTS, MIN_TORSO, TORSO, WINDOW
+from pose3d_ros.past import AGES
 from pose3d_ros.skeleton import HUMAN17, LIMBS12
 from pose3d_ros.stature import stature
 from pose3d_ros.train.body import (
@@ -51,17 +52,16 @@ class WindowModel:
     The camera itself moves in some windows, for robots turn; nothing tells the network so.
     """
 
-    alone: float = 0.2                              # no past at all
-    shortened: float = 0.25                         # some of the past is missing
-    period_s: tuple[float, float] = (0.05, 0.25)    # between its frames, drawn on a logarithmic scale
-    jitter: float = 0.15                            # of the period, from frame to frame
-    phase: float = 0.6                              # of the period: the newest of the past is nearer by up to this
-    moving: float = 0.4                             # camera in motion
-    turn_rate: float = 0.4                          # rad/s, one standard deviation per axis
-    speed: float = 0.5                              # m/s, one standard deviation per axis
+    alone: float = 0.15      # no past at all
+    shortened: float = 0.25  # the older part of it is missing
+    gap: float = 0.05        # of each frame of the past to be missing
+    jitter: float = 0.35     # of the age that a frame should have
+    moving: float = 0.4      # camera in motion
+    turn_rate: float = 0.4   # rad/s, one standard deviation per axis
+    speed: float = 0.5       # m/s, one standard deviation per axis
 
 
-STEADY = WindowModel(alone=0.0, shortened=0.0, period_s=(1 / 15, 1 / 15), jitter=0.0, phase=0.5, moving=0.0)
+STEADY = WindowModel(alone=0.0, shortened=0.0, gap=0.0, jitter=0.0, moving=0.0)
 
 
 @dataclass(frozen=True)
@@ -175,15 +175,13 @@ def detect(scenes: Scenes, rng: np.random.Generator, settings: SampleSettings) -
 
 def _ages(count: int, rng: np.random.Generator, window: WindowModel) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Return the age (B, T) s of the frames of each window and which of them there are; the newest always is."""
-    low, high = np.log(window.period_s)
-    period = np.exp(rng.uniform(low, high, (count, 1)))
-    steps = 1 + window.jitter * rng.uniform(-1, 1, (count, WINDOW - 1))
-    past = np.cumsum(period * steps, axis=1) - period * rng.uniform(0, window.phase, (count, 1))
-    age = np.concatenate([np.zeros((count, 1)), past], axis=1)
+    age = np.array((0.0, *AGES)) * (1 + window.jitter * rng.uniform(-1, 1, (count, WINDOW)))
     kind = rng.random((count, 1))
     length = np.where(kind < window.alone, 1, np.where(kind < window.alone + window.shortened,
                                                        rng.integers(2, WINDOW + 1, (count, 1)), WINDOW))
-    return age.astype(np.float32), np.arange(WINDOW) < length
+    present = (np.arange(WINDOW) < length) & (rng.random(age.shape) >= window.gap)
+    present[:, 0] = True
+    return age.astype(np.float32), present
 
 
 def _motion(mocap: Mocap, newest: NDArray, age: NDArray) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
