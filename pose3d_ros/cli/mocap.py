@@ -87,7 +87,7 @@ def _read_all(args: argparse.Namespace) -> tuple[list[Clip], Counter[str], list[
     clips: list[Clip] = []
     dropped: Counter[str] = Counter()
     failed: list[str] = []
-    with progress(find_files(args.files), unit='file') as bar:
+    with progress(find_files(args.files), unit='file', disable=not args.files) as bar:
         for path in bar:
             bar.set_postfix_str(path.name, refresh=False)
             try:

@@ -148,14 +148,14 @@ def there_and_back(t: NDArray, rng: np.random.Generator) -> NDArray:
 
 
 def procedural_clips(seed: int = 0, clips: int = 36, seconds: float = CLIP_SECONDS, fps: float = 30.0) -> list[Clip]:
-    """Return clips of made-up people, activity after activity: four people to train on, one each for val and test."""
+    """Return clips of made-up people, each with one of ACTIVITIES: four people to train on, one each for val and test."""
     names = [(split, f'{split}_{number}') for split, count in PEOPLE.items() for number in range(count)]
     made = []
     for number in range(clips):
         split, subject = names[number % len(names)]
         person = np.random.default_rng([seed, number % len(names)])
         body = Body.of(person.uniform(*STATURE_RANGE), person)
-        activity = list(ACTIVITIES)[(number // len(names)) % len(ACTIVITIES)]
+        activity = list(ACTIVITIES)[(number + number // len(names)) % len(ACTIVITIES)]
         # Time starts long after 0, so that the sines of different clips differ in more than their phase.
         t = 100.0 + np.arange(max(round(seconds * fps), 2)) / fps
         posture = ACTIVITIES[activity](body, t, np.random.default_rng([seed, 1000 + number]))

@@ -100,7 +100,7 @@ def human17(posed: Posed) -> NDArray:
         axis = posed.rotations[index['head']].apply(_head_axis(posed, index))
         leg = sum(float(np.linalg.norm(posed.nodes[index[f'left_{joint}']].offset)) for joint in ('knee', 'ankle'))
         joints['thorax'] = at['neck_base']
-        joints['spine'] = posed.positions[_spine(posed.nodes, index)]
+        joints['spine'] = posed.positions[_spine(posed, index)]
         joints['neck'] = at['head'] + NECK_BEYOND * leg * axis
         joints['head'] = at['head'] + TOP_BEYOND * leg * axis
     return np.stack([joints[name] for name in HUMAN17.joints], axis=1)
@@ -112,12 +112,9 @@ def bone_chain_length(nodes: list) -> float:
     Raises KeyError that says what is missing.
     """
     index = _indices(nodes)
-    total = 0.0
-    for node, stop in ((index['left_ankle'], index['left_hip']), (index['head'], nodes[index['left_hip']].parent)):
-        while node != stop and nodes[node].parent >= 0:
-            total += float(np.linalg.norm(nodes[node].offset))
-            node = nodes[node].parent
-    return 1.12 * total
+    chains = ((index['left_ankle'], index['left_hip']), (index['head'], _fork(nodes, index)))
+    return 1.12 * sum(float(np.linalg.norm(nodes[node].offset))
+                      for start, stop in chains for node in _path_up(nodes, start, stop)[:-1])
 
 
 def _is_cmu(nodes: list) -> bool:
@@ -165,18 +162,28 @@ def _head_axis(posed: Posed, index: dict[str, int]) -> NDArray:
     return seen / max(float(np.linalg.norm(seen)), 1e-9)
 
 
-def _spine(nodes: list, index: dict[str, int]) -> int:
+def _spine(posed: Posed, index: dict[str, int]) -> int:
     """Return the joint between hips and neck that is nearest to where Human3.6M has its Spine."""
-    chain = []
-    node = nodes[index['neck_base']].parent
-    hips = nodes[index['left_hip']].parent
-    while node >= 0 and node != hips:
-        chain.append(node)
-        node = nodes[node].parent
-    if not chain:
+    chain = _path_up(posed.nodes, index['neck_base'], _fork(posed.nodes, index))
+    if len(chain) < 3:
         raise KeyError('no joint of the spine between the hips and the neck')
-    # From the hips upwards; the hips' midpoint lies below the joint that carries them.
-    below = float(np.linalg.norm(0.5 * (nodes[index['left_hip']].offset + nodes[index['right_hip']].offset)))
-    lengths = [float(np.linalg.norm(nodes[joint].offset)) for joint in reversed([index['neck_base'], *chain])]
-    along = (below + np.cumsum(lengths)) / (below + sum(lengths))
-    return list(reversed(chain))[int(np.argmin(np.abs(along[:-1] - SPINE_AT)))]
+    # From the hips' midpoint, which is not where the joint is that carries them, up to the neck.
+    pelvis = 0.5 * (posed.positions[index['left_hip']][0] + posed.positions[index['right_hip']][0])
+    places = [pelvis, *(posed.positions[node][0] for node in reversed(chain))]
+    along = np.cumsum(np.linalg.norm(np.diff(places, axis=0), axis=-1))
+    # Neither the joint that carries the hips nor the neck itself.
+    return chain[-2 - int(np.argmin(np.abs(along[1:-1] / along[-1] - SPINE_AT)))]
+
+
+def _fork(nodes: list, index: dict[str, int]) -> int:
+    """Return the joint from which both the left leg and the neck hang."""
+    above_hip = _path_up(nodes, index['left_hip'], -1)
+    return next(node for node in _path_up(nodes, index['neck_base'], -1) if node in above_hip)
+
+
+def _path_up(nodes: list, start: int, stop: int) -> list[int]:
+    """Return the joints from start up to stop, both counted (-1: up to the root)."""
+    path = [start]
+    while path[-1] != stop and nodes[path[-1]].parent >= 0:
+        path.append(nodes[path[-1]].parent)
+    return path
