@@ -50,7 +50,7 @@ def rescale(position: NDArray, covariance: NDArray, stature: NDArray | float, si
     return position * factor, exchange(covariance, position, old, new) * np.square(factor)[..., None]
 
 
-def exchange(covariance: NDArray, vectors: NDArray, old: NDArray, new: NDArray) -> NDArray:
+def exchange(covariance: NDArray, vectors: NDArray, old: NDArray, new: NDArray | float) -> NDArray:
     """Return covariances (..., 3, 3) with the share old v v^T of vectors v (..., 3) taken out and new v v^T put in.
 
     old, new (...,). Where that much is not in them, less is taken out: along v some of their own is always left. NaN

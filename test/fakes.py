@@ -14,18 +14,22 @@ from pose3d_ros.records import Frame, JointState, Person2D, Person3D, PersonStat
 from pose3d_ros.skeleton import BLAZEPOSE33, HUMAN17
 
 
-def standing(x: float = 0.0, z: float = 3.0, heading: float = 0.0, id: int = 1,
-             state: PersonState = PersonState.TRACKED, missing: tuple[str, ...] = ()) -> Person3D:
-    """Return a person of HUMAN17 who stands at x, z [m] in front of a level camera; missing: joints out of view."""
-    points = synthetic.placed(synthetic.body(), x, z, heading)
-
+def human17(points: np.ndarray) -> np.ndarray:
+    """Return joints (17, 3) m of HUMAN17 for those of BLAZEPOSE33 (33, 3) m."""
     def at(*names: str) -> np.ndarray:
         return np.mean([points[BLAZEPOSE33.index(name)] for name in names], axis=0)
 
     hips, shoulders = at('left_hip', 'right_hip'), at('left_shoulder', 'right_shoulder')
+    ears = at('left_ear', 'right_ear')
     made = {'pelvis': hips, 'thorax': shoulders, 'spine': (hips + shoulders) / 2,
-            'neck': shoulders + (0, -0.12, 0), 'head': shoulders + (0, -0.33, 0)}
-    position = np.array([made[name] if name in made else at(name) for name in HUMAN17.joints])
+            'neck': shoulders + 0.6 * (ears - shoulders), 'head': shoulders + 1.65 * (ears - shoulders)}
+    return np.array([made[name] if name in made else at(name) for name in HUMAN17.joints])
+
+
+def standing(x: float = 0.0, z: float = 3.0, heading: float = 0.0, id: int = 1,
+             state: PersonState = PersonState.TRACKED, missing: tuple[str, ...] = ()) -> Person3D:
+    """Return a person of HUMAN17 who stands at x, z [m] in front of a level camera; missing: joints out of view."""
+    position = human17(synthetic.placed(synthetic.body(), x, z, heading))
     joint_state = np.full(17, JointState.OBSERVED, dtype=np.uint8)
     joint_state[HUMAN17.indices(['spine', 'neck', 'head'])] = JointState.INFERRED
     covariance = np.tile(np.diag([1e-3, 1e-3, 4e-2]), (17, 1, 1))
