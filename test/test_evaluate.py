@@ -196,6 +196,13 @@ def test_a_replay_says_the_same_again(one_view: tuple[NDArray, NDArray]) -> None
         assert [replay(frame) for _ in range(3)] == found
 
 
+@pytest.mark.parametrize('stature', ['172', '0', 'tall'])
+def test_a_stature_is_in_metres(stature: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(['evaluate', 'sample', '--stature', stature])
+    assert stopped.value.code == 2 and '--stature' in capsys.readouterr().err
+
+
 def test_figures_carry_the_agreed_names(one_view: tuple[NDArray, NDArray]) -> None:
     pixels, points = one_view
     people = [[person_2d(frame)] for frame in pixels]

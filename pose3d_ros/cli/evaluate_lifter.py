@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pose3d_ros.cli.figures import add_json_option, print_table, write_json
-from pose3d_ros.cli.train import add_data_options, load_split
+from pose3d_ros.cli.train import add_data_options, load_split, positive
 
 if TYPE_CHECKING:
     from pose3d_ros.lift import Lifter
@@ -49,7 +49,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add_data_options(parser)
     parser.add_argument('--model', type=Path, metavar='ONNX', help='default: the weights that come with the package')
     parser.add_argument('--split', choices=('val', 'test'), default='test', help='do not tune on test (default: test)')
-    parser.add_argument('--samples', type=int, default=SAMPLES, metavar='N', help=f'default: {SAMPLES}')
+    parser.add_argument('--samples', type=positive, default=SAMPLES, metavar='N', help=f'default: {SAMPLES}')
     parser.add_argument('--seed', type=int, default=SEED, help=f'default: {SEED}')
     parser.add_argument('--threads', type=int, default=0, metavar='N', help='0: the runtime chooses')
     parser.add_argument('--out', type=Path, metavar='DIR', help='also write charts as PNG into this folder')

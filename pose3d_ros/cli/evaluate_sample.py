@@ -85,11 +85,18 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         description='Mono 3D people of each sample camera against the robust triangulation of all four.')
     parser.add_argument('--models', nargs='+', choices=('lite', 'full', 'heavy'), default=['full', 'heavy'],
                         help='2D models to evaluate (default: full heavy)')
-    parser.add_argument('--stature', type=float, default=STATURE, metavar='M',
+    parser.add_argument('--stature', type=_stature, default=STATURE, metavar='M',
                         help='given to the lifter in the rows with stature (default: %(default)s, the man\'s own)')
     parser.add_argument('--frames', type=int, default=0, help='of each camera, from the start (default: all)')
     parser.add_argument('--runtime', default='auto', help='auto, cpu, cuda or tensorrt')
     add_json_option(parser)
+
+
+def _stature(text: str) -> float:
+    value = float(text)
+    if not 0.5 <= value <= 2.5:
+        raise argparse.ArgumentTypeError('expected metres, 0.5 to 2.5')
+    return value
 
 
 def run(args: argparse.Namespace) -> int:
