@@ -38,14 +38,15 @@ class Pipeline:
     @classmethod
     def open(cls, detector_model: str = 'full', runtime: str = 'auto', threads: int = 0,
              detect: DetectSettings | None = None, track: TrackSettings | None = None,
-             refine: RefineSettings | None = None) -> Pipeline:
+             refine: RefineSettings | None = None, stature: float = 0.0) -> Pipeline:
         """Load the models and build the stages.
 
         detector_model: 'lite', 'full' or 'heavy'. runtime: 'auto', 'cpu', 'cuda' or 'tensorrt'. threads: per engine, 0
-        chooses. Raises ModelMissing, ModelCorrupt or EngineError, each naming the cure.
+        chooses. stature: m, of everybody who will be seen; 0: not known. Raises ModelMissing, ModelCorrupt or
+        EngineError, each naming the cure.
         """
         return cls(Detector.open(detector_model, runtime=runtime, threads=threads, settings=detect), Tracker(track),
-                   Lifter.open(runtime=runtime, threads=threads), Refiner(refine))
+                   Lifter.open(runtime=runtime, threads=threads, stature=stature or None), Refiner(refine))
 
     def __call__(self, frame: Frame) -> Result:
         """Find the people of one frame. Frames come in the order of their stamps (else ValueError: reset first)."""
@@ -59,8 +60,9 @@ class Pipeline:
 
         detected = timed('detect', lambda: self.detect(frame))
         tracked = timed('track', lambda: self.track(detected, frame.stamp_ns))
-        lifted = timed('lift', lambda: self.lift(tracked, frame.camera))
-        refined = timed('refine', lambda: self.refine(lifted, frame.stamp_ns))
+        up = frame.ground.up if frame.ground is not None else None
+        lifted = timed('lift', lambda: self.lift(tracked, frame.camera, frame.stamp_ns, up))
+        refined = timed('refine', lambda: self.refine(lifted, frame.stamp_ns, frame.ground))
         return Result(tracked, refined, stage_ms)
 
     @property
@@ -82,5 +84,5 @@ class Pipeline:
 
     def reset(self) -> None:
         """Forget everything about the past, as after a jump in time."""
-        for stage in (self.detect, self.track, self.refine):
+        for stage in (self.detect, self.track, self.lift, self.refine):
             stage.reset()

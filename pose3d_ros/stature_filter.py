@@ -79,8 +79,8 @@ class StatureFilter:
     def __call__(self, people: list[Person3D], stamp_ns: int, ground: GroundPlane | None) -> list[Sized]:
         """Return the people, in the order given, in the size learned so far.
 
-        ground: the floor in this image, None where it is not known: nothing new is learned then. People of whom the
-        lifter does not say how tall it took them to be come back as they are.
+        ground: the floor in this image, None where it is not known: nothing new is learned then. People without an id,
+        or of whom the lifter does not say how tall it took them to be, come back as they are.
         """
         self._known = {id_: known for id_, known in self._known.items()
                        if stamp_ns - known.stamp_ns < FORGET_S * 1e9}
@@ -176,8 +176,8 @@ def doubted(mean: Array, spread: Array, expected: Array) -> tuple[Array, Array]:
 
 
 def _measured(person: Person3D) -> bool:
-    """Tell whether the lifter says how tall it took the person to be, and where the pelvis is."""
-    return bool(person.skeleton is HUMAN17 and np.isfinite(person.height) and np.isfinite(person.height_sigma)
+    """Tell whether a person has an id, the lifter says how tall it took it to be, and where the pelvis is."""
+    return bool(person.id and person.skeleton is HUMAN17 and np.isfinite(person.height) and np.isfinite(person.height_sigma)
                 and np.isfinite(person.position[_PELVIS]).all())
 
 

@@ -8,7 +8,7 @@ from synthetic import CAMERA, body, placed, seen
 
 from pose3d_ros.lift import Lifter
 from pose3d_ros.pipeline import Pipeline
-from pose3d_ros.records import Frame, JointState
+from pose3d_ros.records import Frame, GroundPlane, JointState
 from pose3d_ros.refine import Refiner
 from pose3d_ros.track import Tracker
 
@@ -56,17 +56,40 @@ def test_nobody_in_view_gives_nobody(lifter):
     assert result.people == [] and result.people_2d == []
 
 
-def test_joints_out_of_view_stay_missing_through_all_stages(lifter):
+def test_joints_out_of_view_are_inferred_and_less_sure_through_all_stages(lifter):
     half = seen(placed(body(), 0.0, 3.0, camera_height=0.9))
     half = replace(half, pixels=half.pixels.copy(), rays=half.rays.copy())
     legs = half.skeleton.indices(['left_knee', 'right_knee', 'left_ankle', 'right_ankle'])
     half.pixels[legs] = np.nan
     half.rays[legs] = np.nan
     (person,) = pipeline([[half]], lifter)(frames(1)[0]).people
-    for name in ('left_knee', 'right_ankle'):
-        assert np.isnan(person.joint(name)).all()
-        assert person.joint_state[person.skeleton.index(name)] == JointState.MISSING
-    assert np.isfinite(person.joint('left_wrist')).all()
+    assert np.isfinite(person.position).all() and np.isfinite(person.covariance).all()
+    spread = np.trace(person.covariance - person.covariance[0], axis1=1, axis2=2)   # against the pelvis
+    shown, gone = person.skeleton.index('left_wrist'), person.skeleton.indices(['left_knee', 'right_ankle'])
+    assert person.joint_state[shown] == JointState.OBSERVED
+    assert (person.joint_state[gone] == JointState.INFERRED).all() and (person.joint_confidence[gone] < 0.5).all()
+    assert (spread[gone] > spread[shown]).all()
+
+
+def test_the_floor_of_a_frame_reaches_the_lifter_and_tells_how_tall_people_are(lifter):
+    tall = [[seen(placed(1.12 * body(k / 3), 0.3, 4.0, camera_height=1.5))] for k in range(40)]
+    floor = GroundPlane(np.array([0.0, -1.0, 0.0]), 1.5)
+    told, asked, bare = [], [], pipeline(tall, lifter)
+
+    class Listening(Lifter):
+        def __call__(self, people, camera, stamp_ns, up=None):
+            asked.append(up)
+            return super().__call__(people, camera, stamp_ns, up)
+
+    flow = pipeline(tall, Listening(lifter.engine))
+    for frame in frames(40):
+        (person,) = flow(replace(frame, ground=floor)).people
+        (other,) = bare(frame).people
+        told.append((person.height, person.height_sigma))
+    assert all(up is floor.up for up in asked)
+    assert (other.height, other.height_sigma) == (lifter.stature, lifter.stature_sigma)
+    assert told[-1][0] > lifter.stature + 0.03 and told[-1][1] < 0.9 * lifter.stature_sigma
+    assert abs(person.joint('pelvis')[2] - 4.0) < abs(other.joint('pelvis')[2] - 4.0)
 
 
 def test_reset_reaches_the_stages_and_ids_go_on(lifter):
