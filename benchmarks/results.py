@@ -21,6 +21,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,8 @@ def page() -> str:
         for name, part in kept['parts'].items():
             figures = {key: value for key, value in kept['figures'].items() if key.split('.')[0] in part['groups']}
             sections.append(f'### {path.stem}: {name}\n\n{origin(part)}\n\n{by_group(figures)}')
+        sections += [f'![{chart.stem}](results/{path.stem}/{chart.name})\n'
+                     for chart in sorted((KEPT / path.stem).glob('*.png'))]
     return '\n'.join(sections)
 
 
@@ -125,17 +128,20 @@ def origin(kept: dict[str, Any]) -> str:
 def by_group(figures: dict[str, Any]) -> str:
     """Return figures with dotted names as Markdown tables with a row per group, the name up to its last dot.
 
-    Groups that have the same figures share a table.
+    Groups that have the same figures share a table; figures that one group alone has are listed at the end.
     """
     groups: dict[str, dict[str, Any]] = {}
     for key, value in figures.items():
         group, _, name = key.rpartition('.')
         groups.setdefault(group, {})[name] = value
-    single = groups.pop('', {})
+    owners = Counter(name for values in groups.values() for name in values)
     tables: dict[tuple[str, ...], list[str]] = {}
+    single: dict[str, Any] = {}
     for group, values in groups.items():
-        tables.setdefault(tuple(values), []).append(
-            f'| {group} | {" | ".join(shown(value) for value in values.values())} |\n')
+        names = tuple(name for name in values if group and owners[name] > 1)
+        single |= {f'{group}.{name}'.lstrip('.'): value for name, value in values.items() if name not in names}
+        if names:
+            tables.setdefault(names, []).append(f'| {group} | {" | ".join(shown(values[name]) for name in names)} |\n')
     result = [f'| | {" | ".join(names)} |\n| --- |{" ---: |" * len(names)}\n{"".join(rows)}'
               for names, rows in tables.items()]
     if single:

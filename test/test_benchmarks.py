@@ -75,6 +75,15 @@ def test_a_topic_of_several_commands_replaces_one_part_and_keeps_the_others(tmp_
     page = results.page()
     assert '### absolute: speed\n\n`benchmarks/lift.py`, commit abc' in page and '| lift_1_ms | 0.2 |' in page
     assert '| | mrpe_mm |\n| --- | ---: |\n| robot | 190 |\n| robot_up | 180 |\n' in page
+    assert 'png' not in page
+    topic = results.with_part(topic, 'lifter', about, {
+        'robot.mrpe_mm': 190.0, 'robot_up.mrpe_mm': 180.0, 'robot.half_ratio': 1.2})
+    (tmp_path / 'absolute.json').write_text(json.dumps(topic))
+    (tmp_path / 'absolute').mkdir()
+    (tmp_path / 'absolute' / 'distance.png').touch()
+    page = results.page()
+    assert '| robot | 190 |' in page and '| robot.half_ratio | 1.2 |' in page
+    assert '![distance](results/absolute/distance.png)' in page
 
 
 def test_parts_are_measured_flat_and_under_their_prefix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
