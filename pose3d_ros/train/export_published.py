@@ -13,7 +13,7 @@ import onnxruntime
 import torch
 
 from pose3d_ros import __version__
-from pose3d_ros.nets.abs_pose import AbsPoseLifter, ToAbsolute
+from pose3d_ros.nets.absolute import AbsPoseLifter, ToAbsolute
 from pose3d_ros.skeleton import HUMAN17
 from pose3d_ros.train.export import CMU_NOTICE, OPSET, PARITY_LIMIT_M, ExportError, git_commit
 

@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pose3d_ros.nets import abs_pose
-from pose3d_ros.nets.abs_pose import AbsPoseLifter
+from pose3d_ros.nets import absolute
+from pose3d_ros.nets.absolute import AbsPoseLifter
 from pose3d_ros.train.body import NO_VARIATION
 from pose3d_ros.train.error_fit import FittedErrors
 from pose3d_ros.train.laboratory import BODIES, LABORATORY, MIXED_FOCAL, Laboratory, Shots, shoot
@@ -66,7 +66,7 @@ class PublishedSettings:
     dropout: float = 0.0
     batch: int = 256
     body: str = 'recombined'      # of laboratory.BODIES: how recorded bodies are varied
-    pose_weight: float = 1.0      # lambda of equation 7, see nets.abs_pose.loss
+    pose_weight: float = 1.0      # lambda of equation 7, see nets.absolute.loss
     mixed: bool = True            # bfloat16 in the residual blocks
     validation_samples: int = 4096
     loop: LoopSettings = LoopSettings(steps=6000, warm_up=300, learning_rate=1e-3, weight_decay=1e-4, average=0.998,
@@ -100,12 +100,12 @@ def batches(mocap: Mocap, laboratory: Laboratory, errors: FittedErrors | None, b
 def loss(network: nn.Module, batch: dict[str, Tensor], variant: Variant, pose_weight: float) -> Tensor:
     """Return equation 7 of a batch."""
     depth, relative = network(batch['pixels'], batch['principal'])
-    return abs_pose.loss(depth, relative, batch['points'], batch['focal'], pose_weight, variant.canonical)
+    return absolute.loss(depth, relative, batch['points'], batch['focal'], pose_weight, variant.canonical)
 
 
 def predict(network: nn.Module, shots: Shots, canonical: bool = True, batch: int = 2048) -> NDArray[np.float32]:
     """Return the joints (N, 17, 3) m that a network in evaluation mode gives for shots."""
-    joints = abs_pose.ToAbsolute(network, canonical).eval()
+    joints = absolute.ToAbsolute(network, canonical).eval()
     parts = []
     with torch.no_grad():
         for start in range(0, len(shots), batch):

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pose3d_ros.nets.abs_pose import AbsPoseLifter
+from pose3d_ros.nets.absolute import AbsPoseLifter
 from pose3d_ros.train.error_fit import FittedErrors
 from pose3d_ros.train.laboratory import LABORATORY, MIXED_FOCAL, Shots
 from pose3d_ros.train.loop import read_checkpoint

@@ -13,7 +13,7 @@ from procedural import write_mocap
 torch = pytest.importorskip('torch', reason='training needs PyTorch: make train-env')
 
 from pose3d_ros.cli.main import main  # noqa: E402
-from pose3d_ros.nets.abs_pose import AbsPoseLifter, Normalise, ToAbsolute, absolute, loss  # noqa: E402
+from pose3d_ros.nets.absolute import AbsPoseLifter, Normalise, ToAbsolute, absolute, loss  # noqa: E402
 from pose3d_ros.skeleton import HUMAN17  # noqa: E402
 from pose3d_ros.train import export_published as export_module  # noqa: E402
 from pose3d_ros.train.error_fit import load_errors  # noqa: E402
