@@ -124,7 +124,8 @@ def test_position_channels_replace_the_offset_of_any_joint(tmp_path: Path, walk:
     ('CHANNELS 6', 'CHANNELS 5', 'expected CHANNELS', 5),
     ('Zrotation', 'Wrotation', 'expected CHANNELS', 5),
     ('HIERARCHY', 'HIERARCHIE', 'is not understood', 1),
-    ('Frames: 2', 'Frames: two', 'expected Frames:', 0), ('Frames: 2', 'Frames: 3', '2 lines of values for 3 frames', 0),
+    ('Frames: 2', 'Frames: two', 'expected Frames:', 0),
+    ('Frames: 2', 'Frames: 3', '2 lines of values for 3 frames', 0),
     ('MOTION', 'JOINT more', 'no whole .bvh file|not understood', 0),
     ('mixamorig:LeftLeg', 'mixamorig:LeftTail', "no joint called like 'leftleg'", 0),
 ])

@@ -74,6 +74,17 @@ def _bytes(text: object, encoding: object = 'latin1') -> bytes:
     return text.encode('latin-1')
 
 
+def _no_bytes() -> bytes:
+    return b''
+
+
+def _from_buffer(data: object, kind: object, shape: object, order: object) -> _Array:
+    """Stand for how arrays are stored since protocol 5."""
+    array = _Array()
+    array.__setstate__((1, shape, kind, order == 'F', bytes(data) if isinstance(data, bytearray) else data))
+    return array
+
+
 def _scalar(kind: object, data: object) -> object:
     if not isinstance(kind, _DataType) or not isinstance(data, bytes) or kind.kind[0] == 'O':
         raise _Refused('a number without a type')
@@ -82,8 +93,10 @@ def _scalar(kind: object, data: object) -> object:
 
 _ALLOWED: dict[tuple[str, str], Any] = {
     ('numpy', 'ndarray'): _Array, ('numpy', 'dtype'): _DataType, ('_codecs', 'encode'): _bytes,
-    **{(f'numpy.{core}.multiarray', name): stand_in for core in ('core', '_core')
-       for name, stand_in in (('_reconstruct', _new_array), ('scalar', _scalar))},
+    ('__builtin__', 'bytes'): _no_bytes,
+    **{(f'numpy.{core}.{name}', function): stand_in for core in ('core', '_core') for name, function, stand_in in (
+        ('multiarray', '_reconstruct', _new_array), ('multiarray', 'scalar', _scalar),
+        ('numeric', '_frombuffer', _from_buffer))},
 }
 
 

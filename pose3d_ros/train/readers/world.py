@@ -45,18 +45,23 @@ def level(positions: NDArray, rounds: int = 12) -> NDArray:
     """Return a clip (T, 17, 3) m in axes whose vertical is unknown (those of a camera) in world axes with z up.
 
     The floor is the plane through the lower ankles: they are fitted again and again without those that are lifted.
-    Good to about a degree for people who walk about; a person who stays on one spot leaves only the trunk to go by.
+    Good to about a degree for people who walk about; where they walk on one line only, and where they stay on one spot,
+    the trunk decides the rest.
     """
-    lower = _lower_ankles(positions, _mean_trunk(positions))
-    up = _mean_trunk(positions)
+    trunk = up = _mean_trunk(positions)
+    lower = _lower_ankles(positions, up)
     for _ in range(rounds):
         offset = lower @ up
         near = lower[offset <= np.percentile(offset, 10) + 0.06]
         centred = near - near.mean(axis=0)
         spread, axes = np.linalg.eigh(centred.T @ centred / len(centred))
-        if spread[1] < 0.15**2:  # all on one spot or one line: no plane in it
+        if spread[1] > 0.25**2:
+            up = axes[:, 0] * np.sign(axes[:, 0] @ up)
+        elif spread[2] > 0.25**2:
+            up = trunk - (trunk @ axes[:, 2]) * axes[:, 2]
+            up /= np.linalg.norm(up)
+        else:
             break
-        up = axes[:, 0] * np.sign(axes[:, 0] @ up)
         lower = _lower_ankles(positions, up)
     turned = positions @ rotation_to_z(up).T
     return turned - [0.0, 0.0, float(np.percentile(turned[:, _ANKLES, 2].min(axis=1), 25)) - ANKLE_HEIGHT]
