@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from pose3d_ros.train.published_tables import Trained
 
 SAMPLES, SEED = 16384, 3000
-LEVELS = ('mpjpe_mm', 'pa_mpjpe_mm', 'mrpe_mm')
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -47,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
         limit_threads(args.threads)
     trained = load_runs(args.runs)
     found = evaluate(args, trained, load_split(args, args.split))
-    show(found, trained)
+    show(found)
     if args.json:
         write_json(args.json, found)
     return 0
@@ -72,18 +71,17 @@ def load_runs(folder: Path) -> dict[str, Trained]:
     return found
 
 
-def evaluate(args: argparse.Namespace, trained: Mapping[str, Trained], mocap: Mocap) -> dict[str, object]:
+def evaluate(args: argparse.Namespace, trained: Mapping[str, Trained], mocap: Mocap) -> dict[str, Any]:
     """Return all figures: by table and variant, and the comparisons made of them."""
     from pose3d_ros.cli.train_absolute import load_error_models
     from pose3d_ros.train.published import MIXTURE
     from pose3d_ros.train.published_tables import HeldOut, compare, table
 
-    tests = HeldOut.draw(mocap, args.samples, args.seed, load_error_models(args.errors)[MIXTURE],
-                       load_residuals(args.residuals) if args.residuals else None)
+    residuals = load_residuals(args.residuals) if args.residuals else None
+    tests = HeldOut.draw(mocap, args.samples, args.seed, load_error_models(args.errors)[MIXTURE], residuals)
     tables = table(trained, tests)
     return {**compare(tables), **tables,
-            'steps': {name: run.step for name, run in trained.items()},
-            'training_minutes': {name: run.seconds / 60 for name, run in trained.items()}}
+            'lab_training': {name: {'steps': run.step, 'minutes': run.seconds / 60} for name, run in trained.items()}}
 
 
 def load_residuals(path: Path) -> np.ndarray:
@@ -99,15 +97,14 @@ def load_residuals(path: Path) -> np.ndarray:
     return errors
 
 
-def show(found: Mapping[str, object], trained: Mapping[str, Trained]) -> None:
-    """Print one table per test and the comparisons."""
-    for test, variants in found.items():
-        if not isinstance(variants, dict) or not all(isinstance(value, dict) for value in variants.values()):
-            continue
+def show(found: Mapping[str, Mapping[str, Any]]) -> None:
+    """Print one table per test, then the comparisons."""
+    tables = {name: rows for name, rows in found.items() if all(isinstance(row, dict) for row in rows.values())}
+    for test, variants in tables.items():
         names = list(dict.fromkeys(key for values in variants.values() for key in values))
         print_table([[test, *names], *([variant, *(f'{values[name]:.1f}' if name in values else '' for name in names)]
                                        for variant, values in variants.items())])
         print()
     for name, values in found.items():
-        if isinstance(values, dict) and not any(isinstance(value, dict) for value in values.values()):
+        if name not in tables:
             print(f'{name}: ' + ', '.join(f'{key} {value:.3g}' for key, value in values.items()))

@@ -72,18 +72,18 @@ def table(trained: Mapping[str, Trained], tests: HeldOut) -> Figures:
             found[test] = {name: figures(predict(trained[name].network, shots, trained[name].variant.canonical),
                                          shots.points) for name in names if name in trained}
 
-    measure('exact', tests.exact, ('baseline', 'location', 'scale', 'exact'))                       # Table 1
-    measure('noisy', tests.noisy, ('baseline', 'exact', 'gaussian', 'mixture'))                     # Table 2
-    measure('measured', tests.measured, ('baseline', 'exact', 'gaussian', 'mixture'))
-    measure('mixed_focal', tests.mixed, ('direct', 'canonical'))                                    # as Table 5
+    measure('lab_exact', tests.exact, ('baseline', 'location', 'scale', 'exact'))                       # Table 1
+    measure('lab_detector', tests.noisy, ('baseline', 'exact', 'gaussian', 'mixture'))                     # Table 2
+    measure('lab_measured', tests.measured, ('baseline', 'exact', 'gaussian', 'mixture'))
+    measure('lab_mixed_focal', tests.mixed, ('direct', 'canonical'))                                    # as Table 5
     if 'exact' in trained:
         # Trained at one focal length, a network without the canonical loss is this one with that focal length built in.
         network = trained['exact'].network
         blind = replace(tests.mixed, focal=np.full_like(tests.mixed.focal, LABORATORY.focal_px[0]))
-        found['other_focal'] = {'direct': figures(predict(network, blind), tests.mixed.points),
+        found['lab_other_focal'] = {'direct': figures(predict(network, blind), tests.mixed.points),
                                 'canonical': figures(predict(network, tests.mixed), tests.mixed.points)}
     if 'mixture' in trained:                                                                        # Table 3
-        found['root'] = _roots(trained['mixture'], tests.noisy)
+        found['lab_root'] = _roots(trained['mixture'], tests.noisy)
     return {test: variants for test, variants in found.items() if variants}
 
 
@@ -107,17 +107,17 @@ def compare(found: Figures) -> dict[str, dict[str, float]]:
             result[name] = {f'{measure}_gain': 1 - rows[better][f'{measure}_mm'] / rows[worse][f'{measure}_mm']
                             for measure in measures}
 
-    gain('location_scale', 'exact', 'baseline', 'exact')
+    gain('location_scale', 'lab_exact', 'baseline', 'exact')
     if 'location_scale' in result:
         result['location_scale']['mrpe_ratio'] = 1 / (1 - result['location_scale']['mrpe_gain'])
-    gain('noise_model', 'noisy', 'exact', 'mixture')
-    gain('noise_model_gaussian', 'noisy', 'gaussian', 'mixture')
-    gain('noise_model_measured', 'measured', 'exact', 'mixture')
-    gain('noise_model_measured_gaussian', 'measured', 'gaussian', 'mixture')
-    gain('canonical', 'mixed_focal', 'direct', 'canonical')
-    gain('canonical_other_focal', 'other_focal', 'direct', 'canonical', ('mrpe',))
-    gain('learned_root', 'root', 'analytic', 'learned', ('mrpe',))
-    for name, test, variant in (('lab_gt', 'exact', 'exact'), ('lab_noisy', 'noisy', 'mixture')):
+    gain('noise_model', 'lab_detector', 'exact', 'mixture')
+    gain('noise_model_gaussian', 'lab_detector', 'gaussian', 'mixture')
+    gain('noise_model_measured', 'lab_measured', 'exact', 'mixture')
+    gain('noise_model_measured_gaussian', 'lab_measured', 'gaussian', 'mixture')
+    gain('canonical', 'lab_mixed_focal', 'direct', 'canonical')
+    gain('canonical_other_focal', 'lab_other_focal', 'direct', 'canonical', ('mrpe',))
+    gain('learned_root', 'lab_root', 'analytic', 'learned', ('mrpe',))
+    for name, test, variant in (('lab_gt', 'lab_exact', 'exact'), ('lab_noisy', 'lab_detector', 'mixture')):
         if variant in found.get(test, {}):
             result[name] = found[test][variant]
     return result
