@@ -101,7 +101,7 @@ def test_the_figures_have_the_agreed_names(samples: Samples) -> None:
         'robot.upper_half_mrpe_ratio', 'robot.coverage_90', 'robot.nees', 'robot_everybody.mrpe_mm',
         'robot.front.mpjpe_mm', 'robot.head_and_shoulders.mrpe_mm', 'robot.one_side.coverage_90',
         'robot_everybody.3_to_4_m.coverage_90', 'robot_population.mrpe_mm', 'robot_single.mpjpe_mm',
-        'robot.inferred_coverage_90', 'robot.root_along_mm', 'robot.mrpe_z_mm'}
+        'robot.inferred_coverage_90', 'robot.worst_band_coverage_90', 'robot.root_along_mm', 'robot.mrpe_z_mm'}
     assert figures['robot.upper_half_mrpe_ratio'] == pytest.approx(1, abs=0.2)   # the oracle needs no legs
     assert figures['robot.root_along_mm'] > 5 * figures['robot.root_across_mm']
     assert figures[f'{MAIN}.coverage_90'] == figures['robot_everybody.coverage_90']

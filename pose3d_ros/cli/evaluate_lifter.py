@@ -23,6 +23,7 @@ SEED = 3000
 BATCH = 4096
 MAIN = 'robot'   # the prefix of every figure: the robot preset of virtual cameras
 
+FEWEST = 100     # people in a distance band that is compared with the others
 EXACT_FLOOR = 0.001, 0.002    # rad, m: standard deviations of a floor that is given exactly
 
 # Rows of one table each, and its columns.
@@ -125,8 +126,12 @@ class Evaluation:
             figures[f'{MAIN}.{part}_mrpe_ratio'] = (figures[f'{MAIN}.{part}.mrpe_mm'] / figures[f'{MAIN}.mrpe_mm'])
         for group, chosen in by_view(unknown.truth):
             figures |= _named(f'{MAIN}.{group}', unknown.where(chosen).figures())
+        held = []
         for group, chosen in by_distance(everybody.truth):
-            figures |= _named(f'{MAIN}_everybody.{group}', everybody.where(chosen).figures())
+            band = everybody.where(chosen).figures()
+            figures |= _named(f'{MAIN}_everybody.{group}', band)
+            held += [band['coverage_90']] if band['n'] >= FEWEST else []
+        figures[f'{MAIN}.worst_band_coverage_90'] = max(held, key=lambda share: abs(share - 0.9), default=float('nan'))
         for group, chosen in by_distance(unknown.truth):
             figures |= _named(f'{MAIN}.{group}', unknown.where(chosen).figures())
         return figures | self._joints()
@@ -202,7 +207,8 @@ def show(figures: Mapping[str, float]) -> None:
         table('distance', ACCURACY, bands)
         table('distance', CALIBRATION, bands)
     print_table([['ratio or share', ''], *([key, _shown(value)] for key, value in figures.items()
-                                           if key.endswith('_ratio') or '.observed_' in key or '.inferred_' in key)])
+                                           if key.endswith('_ratio') or key.partition('.')[2].startswith(
+                                               ('worst_', 'observed_', 'inferred_')))])
     print(NOTES)
 
 
