@@ -45,7 +45,7 @@ def test_a_written_walk_is_read_back_to_a_millimetre(tmp_path: Path, walk: np.nd
     np.testing.assert_allclose(clip.positions[:, GIVEN], walk[:, GIVEN], atol=1e-3)
 
 
-@pytest.mark.parametrize('scale', [1.0, 100.0, 1000.0, 1 / 0.0254, 0.45 / 0.0254])
+@pytest.mark.parametrize('scale', [1.0, 100.0, 1000.0, 1 / 0.0254])
 @pytest.mark.parametrize('z_up', [False, True])
 def test_unit_and_upward_axis_are_found_out(tmp_path: Path, walk: np.ndarray, scale: float, z_up: bool) -> None:
     clip = read_bvh(write_bvh(tmp_path / 'a.bvh', walk, 30.0, MIXAMO, scale=scale, z_up=z_up))

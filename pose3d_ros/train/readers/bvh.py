@@ -7,7 +7,7 @@ turned about the axes of its channels in the order in which they are listed, eac
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,24 +15,15 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from pose3d_ros.train.mocap import MocapError
-from pose3d_ros.train.readers.bvh_joints import Posed, bone_chain_length, human17, restore_cmu_thorax
+from pose3d_ros.train.readers.bvh_joints import Node, Posed, bone_chain_length, human17, is_cmu, restore_cmu_thorax
 from pose3d_ros.train.readers.clip import Clip
 from pose3d_ros.train.readers.world import on_floor, y_up_to_world
 
-# The files do not say their unit: the one that makes the figure this tall, from the lowest to the highest joint (m).
+# The files do not say their unit: it is the one that makes the figure this tall (m). CMU's own is looked for only in
+# conversions of CMU's files: it is near enough to the inch to make giants of children.
 UNITS = {'m': 1.0, 'cm': 0.01, 'mm': 0.001, 'inch': 0.0254, 'cmu': 0.0254 / 0.45}
-PLAUSIBLE_HEIGHT = (1.0, 2.2)
+PLAUSIBLE_HEIGHT = (0.9, 2.2)
 _CHANNELS = {f'{axis}{kind}' for axis in 'xyz' for kind in ('position', 'rotation')}
-
-
-@dataclass
-class Node:
-    """A joint of the tree, or an end site (named PARENT/end); offset (3,) in the unit of the file."""
-
-    name: str
-    parent: int
-    offset: NDArray = field(default_factory=lambda: np.zeros(3))
-    channels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -47,17 +38,15 @@ class Bvh:
 def read_bvh(path: Path, unit: str = 'auto', up: str = 'auto') -> Clip:
     """Read a recording. Raises MocapError that names the file, and the line where it is one.
 
-    unit: a key of UNITS; up: 'y' or 'z'; 'auto': the unit that makes the person 1 to 2.2 m tall, and the axis along
+    unit: a key of UNITS; up: 'y' or 'z'; 'auto': the unit that makes the person 0.9 to 2.2 m tall, and the axis along
     which the head is above the feet most of the time.
     """
     bvh = parse_bvh(path)
     restore_cmu_thorax(bvh.nodes)
-    posed = forward(bvh)
     try:
-        joints = human17(posed)
+        joints = human17(forward(bvh), _guess_unit(path, bvh.nodes) if unit == 'auto' else UNITS[unit])
     except KeyError as error:
         raise MocapError(f'{path}: {error.args[0]}') from error
-    joints = joints * (_guess_unit(path, bvh.nodes) if unit == 'auto' else UNITS[unit])
     axis = _guess_up(joints) if up == 'auto' else up
     world = joints if axis == 'z' else y_up_to_world(joints)
     # As CMU's and many others' files are named: SUBJECT_TRIAL.
@@ -168,8 +157,8 @@ def _parse_header(path: Path, lines: list[str], index: int) -> tuple[int, float,
 def _guess_unit(path: Path, nodes: list[Node]) -> float:
     """Return m per unit; bone lengths do not depend on how the figure stands at rest."""
     height = bone_chain_length(nodes)
-    for scale in UNITS.values():
-        if PLAUSIBLE_HEIGHT[0] <= scale * height <= PLAUSIBLE_HEIGHT[1]:
+    for name, scale in UNITS.items():
+        if (name != 'cmu' or is_cmu(nodes)) and PLAUSIBLE_HEIGHT[0] <= scale * height <= PLAUSIBLE_HEIGHT[1]:
             return scale
     raise MocapError(f'{path}: the figure is {height:.4g} units tall, which is a person in no unit known here; say '
                      f'which it is (--unit {", ".join(UNITS)})')

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,19 +12,23 @@ from scipy.spatial.transform import Rotation
 from pose3d_ros.skeleton import HUMAN17
 
 
-class TreeNode(Protocol):
-    """What is asked of a node: name ('X/end' for an end site of X), parent index or -1, offset (3,)."""
+@dataclass
+class Node:
+    """A joint of the tree, or an end site (named PARENT/end); parent: its index, -1 for the root; offset (3,) in the
+    unit of the file.
+    """
 
     name: str
     parent: int
-    offset: NDArray
+    offset: NDArray = field(default_factory=lambda: np.zeros(3))
+    channels: tuple[str, ...] = ()
 
 
 @dataclass
 class Posed:
     """Nodes, with their positions (T, 3) and rotations from the rest pose."""
 
-    nodes: list
+    nodes: list[Node]
     positions: list[NDArray]
     rotations: list[Rotation]
 
@@ -46,11 +49,11 @@ LIMBS = {
 NECKS = ('neck', 'neck1')
 HEADS = ('head',)
 
-# Where Human3.6M's Spine lies on the way from the hips to the base of the neck (also CMU's, within 0.03).
+# Where Human3.6M has its Spine, on the way from the hips to the base of the neck (also CMU, within 0.03).
 SPINE_AT = 0.45
-# Rigs have their head joint low, at the top of the spine. Start and end of the head bone of CMU's skeletons lie this
-# far beyond it, in lengths of a leg from hip to ankle.
-NECK_BEYOND, TOP_BEYOND = 0.085, 0.22
+# Rigs have their head joint low, at the top of the spine. Start and end of the head bone lie this many metres beyond it,
+# and this share of the leg from hip to ankle: 70 and 180 mm for an adult, 60 and 160 mm for a child of 1.27 m.
+NECK_BEYOND, TOP_BEYOND = (0.042, 0.033), (0.123, 0.067)
 # CMU's forearm bone ends short of the wrist: the wrist bone, left out of the .bvh files, is half as long.
 CMU_WRIST = 1.5
 CMU_BEND = 0.5
@@ -62,14 +65,13 @@ def plain(name: str) -> str:
     return re.sub(r'[^a-z0-9/]', '', name)
 
 
-def restore_cmu_thorax(nodes: list) -> None:
+def restore_cmu_thorax(nodes: list[Node]) -> None:
     """Put back the thorax bone that the .bvh files made of CMU's .asf files lack: neck and collars start too low.
 
     It goes on from the bone below it with half the bend between the two below it: within 3 mm of the .asf files that
     were compared (subjects 01, 02 and 11).
     """
-    names = [plain(node.name) for node in nodes]
-    if 'lhipjoint' not in names:
+    if not is_cmu(nodes):
         return
     for node in nodes:
         chest = nodes[node.parent] if node.parent >= 0 else None
@@ -77,14 +79,14 @@ def restore_cmu_thorax(nodes: list) -> None:
             node.offset = chest.offset + CMU_BEND * (chest.offset - nodes[chest.parent].offset)
 
 
-def human17(posed: Posed) -> NDArray:
-    """Return the joints (T, 17, 3) of HUMAN17 in the unit of the file. Raises KeyError that says what is missing."""
+def human17(posed: Posed, unit: float) -> NDArray:
+    """Return the joints (T, 17, 3) m of HUMAN17; unit: m per unit of the file. Raises KeyError: what is missing."""
     index = _indices(posed.nodes)
     at = {role: posed.positions[node] for role, node in index.items()}
     joints = {role: position for role, position in at.items() if role in HUMAN17.joints}
     joints['pelvis'] = 0.5 * (at['left_hip'] + at['right_hip'])
     head = posed.nodes[index['head']]
-    if _is_cmu(posed.nodes):
+    if is_cmu(posed.nodes):
         # The base of the neck: half the lower neck beyond the thorax, as if it were part of it.
         neck = posed.nodes[index['neck_base']]
         above = next(node for node in posed.nodes if node.parent == index['neck_base'])
@@ -101,12 +103,12 @@ def human17(posed: Posed) -> NDArray:
         leg = sum(float(np.linalg.norm(posed.nodes[index[f'left_{joint}']].offset)) for joint in ('knee', 'ankle'))
         joints['thorax'] = at['neck_base']
         joints['spine'] = posed.positions[_spine(posed, index)]
-        joints['neck'] = at['head'] + NECK_BEYOND * leg * axis
-        joints['head'] = at['head'] + TOP_BEYOND * leg * axis
-    return np.stack([joints[name] for name in HUMAN17.joints], axis=1)
+        for name, (metres, legs) in (('neck', NECK_BEYOND), ('head', TOP_BEYOND)):
+            joints[name] = at['head'] + (metres / unit + legs * leg) * axis
+    return unit * np.stack([joints[name] for name in HUMAN17.joints], axis=1)
 
 
-def bone_chain_length(nodes: list) -> float:
+def bone_chain_length(nodes: list[Node]) -> float:
     """Return the summed bone lengths from an ankle to the top of the head: close to a person's height.
 
     Raises KeyError that says what is missing.
@@ -117,11 +119,12 @@ def bone_chain_length(nodes: list) -> float:
                       for start, stop in chains for node in _path_up(nodes, start, stop)[:-1])
 
 
-def _is_cmu(nodes: list) -> bool:
+def is_cmu(nodes: list[Node]) -> bool:
+    """Return whether a tree was made of CMU's .asf skeletons: no other has a bone from the root to the hip."""
     return any(plain(node.name) == 'lhipjoint' for node in nodes)
 
 
-def _indices(nodes: list) -> dict[str, int]:
+def _indices(nodes: list[Node]) -> dict[str, int]:
     """Return the node of every limb joint, 'neck_base' and 'head'. Raises KeyError."""
     index = {f'{side}_{joint}': _find(nodes, tuple(f'{prefix}{word}{suffix}' for word in words for prefix, suffix in
                                                    ((side, ''), (side[0], ''), ('', side[0]), ('', side))))
@@ -132,7 +135,7 @@ def _indices(nodes: list) -> dict[str, int]:
     return index
 
 
-def _find(nodes: list, names: tuple[str, ...]) -> int:
+def _find(nodes: list[Node], names: tuple[str, ...]) -> int:
     plain_names = [plain(node.name) for node in nodes]
     for name in names:
         if name in plain_names:
@@ -140,7 +143,7 @@ def _find(nodes: list, names: tuple[str, ...]) -> int:
     raise KeyError(f'no joint called like {names[0]!r} among {", ".join(node.name for node in nodes[:40])}')
 
 
-def _tip(nodes: list, joint: int) -> NDArray | None:
+def _tip(nodes: list[Node], joint: int) -> NDArray | None:
     """Return the offset (3,) of a joint's end site, None where it has none or one of no length."""
     for node in nodes:
         if node.parent == joint and node.name.endswith('/end') and np.linalg.norm(node.offset) > 1e-6:
@@ -175,13 +178,13 @@ def _spine(posed: Posed, index: dict[str, int]) -> int:
     return chain[-2 - int(np.argmin(np.abs(along[1:-1] / along[-1] - SPINE_AT)))]
 
 
-def _fork(nodes: list, index: dict[str, int]) -> int:
+def _fork(nodes: list[Node], index: dict[str, int]) -> int:
     """Return the joint from which both the left leg and the neck hang."""
     above_hip = _path_up(nodes, index['left_hip'], -1)
     return next(node for node in _path_up(nodes, index['neck_base'], -1) if node in above_hip)
 
 
-def _path_up(nodes: list, start: int, stop: int) -> list[int]:
+def _path_up(nodes: list[Node], start: int, stop: int) -> list[int]:
     """Return the joints from start up to stop, both counted (-1: up to the root)."""
     path = [start]
     while path[-1] != stop and nodes[path[-1]].parent >= 0:
