@@ -27,7 +27,7 @@ CFG.read(ROOT / 'setup.cfg')
 
 # The rosdep keys of what Python imports under another name.
 KEYS = {'cv2': 'python3-opencv', 'numpy': 'python3-numpy', 'scipy': 'python3-scipy', 'yaml': 'python3-yaml',
-        'tqdm': 'python3-tqdm', 'onnxruntime': 'python3-onnxruntime-pip'}
+        'tqdm': 'python3-tqdm', 'onnxruntime': 'python3-onnxruntime-pip', 'tf2_ros': 'tf2_ros_py'}
 # Not in rosdep: only `pose3d fetch` needs onnx and tflite; training and TensorRT are optional.
 NO_KEY = {'onnx', 'tflite', 'torch', 'onnxscript', 'tensorrt', 'pose3d_ros'}
 # Needed without a Python import, and left to the user: RViz is not for robots without a screen.
@@ -37,7 +37,7 @@ NOT_IMPORTED, LEFT_TO_THE_USER = {'rosidl_default_runtime'}, {'rviz2'}
 PERSON_2D = {'state': 'state', 'id': 'id', 'confidence': 'confidence', 'swapped': 'swapped', 'box': 'box'}
 JOINT_2D = {'x': 'pixels', 'y': 'pixels', 'ray_x': 'rays', 'ray_y': 'rays', 'sigma': 'sigma',
             'confidence': 'joint_confidence'}
-PERSON_3D = {'state': 'state', 'id': 'id', 'confidence': 'confidence', 'height': 'height', 'pelvis': 'position',
+PERSON_3D = {'state': 'state', 'id': 'id', 'confidence': 'confidence', 'height': 'height', 'height_sigma': 'height_sigma', 'pelvis': 'position',
              'velocity': 'velocity'}
 JOINT_3D = {'state': 'joint_state', 'position': 'position', 'velocity': 'velocity', 'covariance': 'covariance',
             'confidence': 'joint_confidence'}
@@ -195,7 +195,7 @@ def test_a_wheel_brings_weights_configuration_and_the_command(tmp_path: Path) ->
     wheel, = tmp_path.glob('pose3d_ros-*.whl')
     names = zipfile.ZipFile(wheel).namelist()
     for path in sorted((ROOT / 'pose3d_ros').rglob('*')):
-        if path.suffix in ('.py', '.onnx') and '__pycache__' not in path.parts:
+        if path.suffix in ('.py', '.onnx', '.json') and '__pycache__' not in path.parts:
             assert str(path.relative_to(ROOT)) in names
     for path in sorted((ROOT / 'config').rglob('*.yaml')):
         assert any(name.endswith(f'/data/share/pose3d_ros/{path.relative_to(ROOT)}') for name in names)
