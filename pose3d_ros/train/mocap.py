@@ -19,6 +19,7 @@ HUMAN36M_NAMES = {
     'right_shoulder': 'RShoulder', 'right_elbow': 'RElbow', 'right_wrist': 'RWrist',
 }
 UNITS = {'mm': 1e-3, 'm': 1.0}
+RAW = 'recordings as they are downloaded go through pose3d mocap first (docs/data.md)'
 
 
 class MocapError(ValueError):
@@ -88,9 +89,9 @@ def _read(path: Path, split: str, leave_out: frozenset[str]) -> Mocap:
                       ('positions', 'clip_start', 'clip_name', 'subject', 'split', 'joint_names', 'unit')}
             arrays['fps'] = data['fps'] if 'fps' in data else np.float64(30)
     except KeyError as error:
-        raise MocapError(f'{path}: {error.args[0]}') from error
+        raise MocapError(f'{path}: {error.args[0]}; {RAW}') from error
     except (OSError, ValueError) as error:
-        raise MocapError(f'{path}: not a readable .npz file ({error})') from error
+        raise MocapError(f'{path}: not a readable .npz file ({error}); {RAW}') from error
     positions, starts = arrays['positions'], arrays['clip_start']
     if positions.ndim != 3 or positions.shape[2] != 3:
         raise MocapError(f'{path}: positions are {positions.shape}, expected (frames, joints, 3)')

@@ -51,8 +51,8 @@ HEADS = ('head',)
 
 # Where Human3.6M has its Spine, on the way from the hips to the base of the neck (also CMU, within 0.03).
 SPINE_AT = 0.45
-# Rigs have their head joint low, at the top of the spine. Start and end of the head bone lie this many metres beyond it,
-# and this share of the leg from hip to ankle: 70 and 180 mm for an adult, 60 and 160 mm for a child of 1.27 m.
+# Rigs have their head joint low, at the top of the spine. The head bone starts and ends this many metres beyond it, and
+# this share of the leg from hip to ankle: 70 and 180 mm for an adult, 60 and 160 mm for a child of 1.27 m.
 NECK_BEYOND, TOP_BEYOND = (0.042, 0.033), (0.123, 0.067)
 # CMU's forearm bone ends short of the wrist: the wrist bone, left out of the .bvh files, is half as long.
 CMU_WRIST = 1.5
