@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -106,3 +107,14 @@ def test_the_command_prints_fits_and_writes(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(evaluate_errors, 'measure', lambda *_: made_up[:1, :3])
     assert main(['evaluate', 'errors']) == 1
     assert 'more --frames' in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_detector_is_off_by_about_what_the_shipped_model_says(sample_dir: Path, models_dir: Path,
+                                                                   tmp_path: Path) -> None:
+    if not (models_dir / 'pose_landmark_heavy.onnx').exists():
+        pytest.skip('the reference needs the heavy model: `pose3d fetch` where npm is installed')
+    assert main(['evaluate', 'errors', '--frames', '12', '--json', str(tmp_path / 'f.json')]) == 0
+    values = json.loads((tmp_path / 'f.json').read_text())
+    assert values['median_error'] == pytest.approx(0.012, rel=0.35)
+    assert 0.003 < values['left_shoulder']['sigma_x'] < 0.02
