@@ -16,7 +16,7 @@ torch = pytest.importorskip('torch', reason='training needs PyTorch: make train-
 from pose3d_ros.cli import train_lifter  # noqa: E402
 from pose3d_ros.cli.main import main  # noqa: E402
 from pose3d_ros.lift import INPUTS, WINDOW, Lifter, input_points  # noqa: E402
-from pose3d_ros.nets.window import WindowLifter, distance, facing, place  # noqa: E402
+from pose3d_ros.nets.window import WindowLifter, distance, facing, normalise, place  # noqa: E402
 from pose3d_ros.skeleton import HUMAN17  # noqa: E402
 from pose3d_ros.train import export as export_module  # noqa: E402
 from pose3d_ros.train import lifter as lifter_module  # noqa: E402
@@ -82,18 +82,22 @@ def test_the_root_of_a_known_pose_is_exact_for_exact_rays_whatever_is_seen() -> 
     weight = torch.from_numpy((rng.random((200, 13, 1)) < 0.6) * rng.uniform(0.3, 1, (200, 13, 1)))
     weight[:, :3] = 0.5
     depth = distance(rays, relative, weight)
-    np.testing.assert_allclose(depth[:, 0], points[:, 0, 2], rtol=1e-6)
-    np.testing.assert_allclose(place(rays, relative, depth, weight), points[:, 0], atol=1e-6)
+    np.testing.assert_allclose(depth[:, 0, 0], points[:, 0, 2], rtol=1e-6)
+    np.testing.assert_allclose(place(rays, relative, depth, weight)[:, 0], points[:, 0], atol=1e-6)
 
 
-def test_one_wild_joint_hardly_moves_the_root_across_the_view() -> None:
-    rng = np.random.default_rng(1)
-    joints = torch.from_numpy(rng.normal(0, 0.25, (100, 13, 3)) + [0.0, 0.0, 4.0])
-    rays, weight = joints[..., :2] / joints[..., 2:], torch.ones(100, 13, 1)
-    rays[:, 3] += 0.3
-    root = place(rays, joints - torch.tensor([0.0, 0.0, 4.0]), torch.full((100, 1), 4.0), weight)
-    plain = 0.3 * joints[:, 3, 2] / 13
-    assert np.median(root[:, :2].norm(dim=1) / plain) < 0.35
+def test_normalised_joints_have_mean_0_and_variance_1_whatever_is_missing() -> None:
+    generator = torch.Generator().manual_seed(0)
+    rays = torch.randn(50, 4, 13, 2, generator=generator) * 0.1 + 0.3
+    seen = (torch.rand(50, 4, 13, 1, generator=generator) < 0.7).float()
+    body, mean, scale = normalise(rays, seen)
+    count = seen.sum(dim=2)
+    torch.testing.assert_close(body.sum(dim=2), torch.zeros(50, 4, 2), atol=1e-4, rtol=0)
+    torch.testing.assert_close(body.square().sum(dim=(2, 3))[..., None] / count, torch.ones(50, 4, 1))
+    torch.testing.assert_close((body * scale + mean) * seen, rays * seen)
+    again, _, half = normalise(rays / 2 + 0.2, seen)
+    torch.testing.assert_close(again, body, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(half, scale / 2)
 
 
 def test_the_stature_scales_people_and_widens_them_along_their_rays(network: WindowLifter, samples: Samples) -> None:
@@ -120,7 +124,7 @@ def test_covariances_are_symmetric_and_positive(network: WindowLifter, samples: 
 def test_a_network_sees_the_same_person_at_the_border_as_in_the_middle(network: WindowLifter, samples: Samples) -> None:
     """With the location hidden from it, the turned person gives the turned result."""
     location = slice(3 * len(INPUTS), 3 * len(INPUTS) + 2)
-    for layer in (network.first, network.past[0]):
+    for layer in (network.first[0], network.past[0]):
         layer.weight.data[:, location] = 0
     whole = samples.where((samples.confidence > 0).all(axis=(1, 2)))
     stature = np.tile(np.float32([1.7, 0.1]), (len(whole), 1))

@@ -62,7 +62,7 @@ def export(network: WindowLifter, path: Path, extra: Mapping[str, str],
     with warnings.catch_warnings():
         # The older of PyTorch's two exporters: the newer one writes no file that TensorRT 8.5 reads.
         warnings.simplefilter('ignore', DeprecationWarning)
-        torch.onnx.export(network, example, str(part), opset_version=OPSET, dynamo=False,
+        torch.onnx.export(network.folded(), example, str(part), opset_version=OPSET, dynamo=False,
                           input_names=list(ENGINE_INPUTS), output_names=list(ENGINE_OUTPUTS),
                           dynamic_axes={name: {0: 'N'} for name in (*ENGINE_INPUTS, *ENGINE_OUTPUTS)})
     model = onnx.load(str(part))

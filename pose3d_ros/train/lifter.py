@@ -26,13 +26,13 @@ TAIL = 5.0  # degrees of freedom of the t distribution that errors are taken to 
 class LifterSettings:
     """The network and its loss; the defaults are those of the shipped weights."""
 
-    width: int = 768
+    width: int = 512
     blocks: int = 2
     batch: int = 256
     pool: int = 4096               # people drawn at a time
     uses: int = 4                  # of each, every time with other errors, hidden joints and ground
     pose_weight: float = 6.0       # lambda of AbsPoseLifter's equation 7, for statures
-    depth_weight: float = 2.0      # of relative depth errors
+    depth_weight: float = 2.0      # of errors of the root's place, relative to its depth
     doubt_weight: float = 0.02     # of the likelihood that covariances are learnt from
     know_up: float = 0.5           # share of people whose upward direction the network is told
     tilt_sd: float = 0.02          # rad, error of that direction
@@ -76,9 +76,11 @@ def loss(network: nn.Module, batch: dict[str, Tensor], settings: LifterSettings)
     """Return the loss: relative depth, distance per joint (after equation 7), and what covariances are learnt from."""
     unit = network.unit(batch['rays'], batch['confidence'], batch['age'], batch['up'])
     truth = batch['points'] @ unit.turn.transpose(1, 2)
-    depth = (unit.root[:, 2].log() - truth[:, 0, 2].clamp(min=1e-2).log()).abs().mean()
+    root = truth[:, 0]
+    depth = (unit.root[:, 0, 2].log() - root[:, 2].clamp(min=1e-2).log()).abs().mean()
+    across = (unit.root[:, 0, :2] - root[:, :2]).norm(dim=1) / root[:, 2].clamp(min=1e-2)
     pose = (unit.relative - (truth - truth[:, :1]))[:, 1:].norm(dim=2).mean()
-    return settings.depth_weight * depth + settings.pose_weight * pose + settings.doubt_weight * unlikelihood(unit, truth)
+    return settings.depth_weight * (depth + across.mean()) + settings.pose_weight * pose + settings.doubt_weight * unlikelihood(unit, truth)
 
 
 def unlikelihood(unit: Unit, truth: Tensor) -> Tensor:
@@ -86,7 +88,7 @@ def unlikelihood(unit: Unit, truth: Tensor) -> Tensor:
 
     The errors are taken to be t-distributed, so that a few wild ones do not blow up what holds for most.
     """
-    error = (truth - unit.root[:, None] - unit.relative).detach()
+    error = (truth - unit.root - unit.relative).detach()
     factor = unit.factor
     a, b, c = (factor[..., i, i] for i in range(3))
     x = error[..., 0] / a
