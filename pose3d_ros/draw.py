@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pose3d_ros.palette import MIDDLE, Color, bone_color, joint_color
-from pose3d_ros.records import JointState, Person2D, Person3D, PersonState
+from pose3d_ros.palette import FAINT, MIDDLE, Color, bone_color, joint_color, joint_opacity
+from pose3d_ros.records import Person2D, Person3D, PersonState
 from pose3d_ros.skeleton import Skeleton
 
 Image = NDArray[np.uint8]
@@ -19,7 +19,6 @@ Points = NDArray[np.float64]
 _INK, _PAPER, _GRID, _GRID_TEXT = (40, 36, 32), (250, 250, 250), (222, 222, 222), (120, 120, 120)
 _FONT = cv2.FONT_HERSHEY_DUPLEX
 _SUBPIXEL_BITS = 4  # cv2 draws at 1/16 px
-_FAINT = 0.35       # visible share of a joint that was not seen itself
 
 
 def draw_people(image: Image, people_2d: Sequence[Person2D], people: Sequence[Person3D] = ()) -> Image:
@@ -32,7 +31,7 @@ def draw_people(image: Image, people_2d: Sequence[Person2D], people: Sequence[Pe
     width = max(1, round(float(np.hypot(*image.shape[:2])) / 600))
     distances = {person.id: person_distance(person) for person in people}
     for person in people_2d:
-        visible = np.where(person.joint_confidence >= 0.5, 1.0, _FAINT)
+        visible = np.where(person.joint_confidence >= 0.5, 1.0, FAINT)
         _draw_skeleton(drawn, person.skeleton, person.pixels, visible, width)
     for person in people_2d:  # labels last: never under another person's bones
         _draw_label(drawn, _label(person, distances.get(person.id, float('nan'))), person, width)
@@ -52,16 +51,24 @@ def _label(person: Person2D, distance: float) -> str:
 
 
 def _draw_skeleton(canvas: Image, skeleton: Skeleton, pixels: Points, visible: Points, width: int) -> None:
-    """Draw bones and joints at pixels (J, 2); visible (J,) in 0..1. Dark edges keep them readable on any ground."""
+    """Draw bones and joints at pixels (J, 2); visible (J,) in 0..1. Dark edges keep them readable on any ground.
+
+    Joints less than FAINT are no more than thin lines.
+    """
     usable = _drawable(pixels, canvas)
-    bones = [(a, b) for a, b in skeleton.bone_indices if usable[a] and usable[b]]
+    drawn = usable & (visible >= FAINT)
+    for a, b in skeleton.bone_indices:
+        if usable[a] and usable[b] and not (drawn[a] and drawn[b]):
+            cv2.line(canvas, _fixed(pixels[a]), _fixed(pixels[b]), _mixed(bone_color(skeleton, a, b), FAINT),
+                     max(1, width // 3), cv2.LINE_AA, _SUBPIXEL_BITS)
+    bones = [(a, b) for a, b in skeleton.bone_indices if drawn[a] and drawn[b]]
     for edge in (True, False):
         for a, b in bones:
             color = _INK if edge else _mixed(bone_color(skeleton, a, b), min(visible[a], visible[b]))
             cv2.line(canvas, _fixed(pixels[a]), _fixed(pixels[b]), color, width + 2 * edge * max(1, width // 2),
                      cv2.LINE_AA, _SUBPIXEL_BITS)
     radius = 1.1 * width
-    for joint in np.flatnonzero(usable).tolist():
+    for joint in np.flatnonzero(drawn).tolist():
         for color, size in ((_INK, radius + max(1, width / 2)), (_mixed(joint_color(skeleton, joint), visible[joint]),
                                                                 radius)):
             cv2.circle(canvas, _fixed(pixels[joint]), round(size * 2 ** _SUBPIXEL_BITS), color, -1, cv2.LINE_AA,
@@ -177,9 +184,8 @@ def draw_view(people: Sequence[Person3D], view: str, size: tuple[int, int], boun
     _draw_camera(canvas, plane, letter)
     width = max(2, round(0.03 * plane.scale))
     for person in sorted(people, key=person_distance, reverse=True):
-        visible = np.where(person.joint_state == JointState.OBSERVED, 1.0, _FAINT)
         pixels = plane.meet(person.position)
-        _draw_skeleton(canvas, person.skeleton, pixels, visible, width)
+        _draw_skeleton(canvas, person.skeleton, pixels, joint_opacity(person), width)
         usable = _drawable(pixels, canvas)
         if usable.any():
             x, y = pixels[usable, 0].mean(), pixels[usable, 1].min()

@@ -43,8 +43,10 @@ class Pipeline:
 
         detector_model: 'lite', 'full' or 'heavy'. runtime: 'auto', 'cpu', 'cuda' or 'tensorrt'. threads: per engine, 0
         chooses. stature: m, of everybody who will be seen; 0: not known. Raises ModelMissing, ModelCorrupt or
-        EngineError, each naming the cure.
+        EngineError, each naming the cure, and ValueError for a stature that nobody has.
         """
+        if stature and not 0.5 <= stature <= 2.5:
+            raise ValueError(f'stature is {stature:g} m, expected 0.5 to 2.5 m, or 0 where it is not known')
         return cls(Detector.open(detector_model, runtime=runtime, threads=threads, settings=detect), Tracker(track),
                    Lifter.open(runtime=runtime, threads=threads, stature=stature or None), Refiner(refine))
 

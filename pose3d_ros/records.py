@@ -53,6 +53,17 @@ class GroundPlane:
         if not (0 < self.tilt_sigma < np.inf and 0 < self.height_sigma < np.inf):
             raise ValueError(f'tilt_sigma {self.tilt_sigma} and height_sigma {self.height_sigma} must be positive')
 
+    @classmethod
+    def under_camera(cls, height: float, pitch: float = 0.0, roll: float = 0.0, tilt_sigma: float = 0.01,
+                     height_sigma: float = 0.02) -> GroundPlane:
+        """Return the level floor under a camera at a height [m].
+
+        pitch, roll [rad]: of the camera's body axes (x ahead, y left, z up) against the floor, as in a URDF (REP-103):
+        pitch is positive for a camera that looks down, roll for one that leans to its right.
+        """
+        up = -np.array([np.sin(roll) * np.cos(pitch), np.cos(roll) * np.cos(pitch), np.sin(pitch)])
+        return cls(up, height, tilt_sigma, height_sigma)
+
     def height_of(self, points: NDArray) -> NDArray[np.float64]:
         """Return the heights (...,) m above the floor of points (..., 3) m."""
         return np.asarray(points @ self.up + self.camera_height)

@@ -177,8 +177,8 @@ def doubted(mean: Array, spread: Array, expected: Array) -> tuple[Array, Array]:
 
 def _measured(person: Person3D) -> bool:
     """Tell whether a person has an id, the lifter says how tall it took it to be, and where the pelvis is."""
-    return bool(person.id and person.skeleton is HUMAN17 and np.isfinite(person.height) and np.isfinite(person.height_sigma)
-                and np.isfinite(person.position[_PELVIS]).all())
+    numbers = (person.height, person.height_sigma, *person.position[_PELVIS])
+    return bool(person.id and person.skeleton is HUMAN17 and np.isfinite(numbers).all())
 
 
 def _share(looked_ns: int | None, stamp_ns: int) -> float:

@@ -28,6 +28,7 @@ from pose3d_ros.ros.compat import lifecycle_state
 from pose3d_ros.ros.convert import to_info, to_stamp
 from pose3d_ros.ros.images import encode_image
 from pose3d_ros.ros.mono_node import MonoNode
+from pose3d_ros.ros.tf import Transforms
 
 FRAME = 'camera_optical_frame'
 SMALL = Camera(64, 48, 60.0, 60.0, 31.5, 23.5)
@@ -42,7 +43,8 @@ class Bench:
     """A MonoNode in a namespace of its own, and a tester beside it. Use as a context manager."""
 
     def __init__(self, pipeline: Any = None, camera: Camera = SMALL, open_pipeline: Callable[..., Any] | None = None,
-                 cli_args: list[str] | None = None, qos: QoSProfile | None = None, **parameters: Any) -> None:
+                 cli_args: list[str] | None = None, qos: QoSProfile | None = None,
+                 listen_to_tf: Callable[[Node], Transforms] = Transforms.listen, **parameters: Any) -> None:
         self.pipeline = pipeline if pipeline is not None else fakes.FakePipeline()
         self.camera = camera
         self.namespace = next(_namespaces)
@@ -54,7 +56,7 @@ class Bench:
             return self.pipeline
 
         self.node = MonoNode(
-            open_pipeline or open_it, namespace=self.namespace, cli_args=cli_args,
+            open_pipeline or open_it, listen_to_tf, namespace=self.namespace, cli_args=cli_args,
             parameter_overrides=[Parameter(name, value=value) for name, value in parameters.items()])
         self.tester = Node('tester', namespace=self.namespace)
         self.qos = qos or QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)

@@ -40,7 +40,7 @@ def standing(x: float = 0.0, z: float = 3.0, heading: float = 0.0, id: int = 1,
     position[gone], velocity[gone], covariance[gone], joint_state[gone] = np.nan, np.nan, np.nan, JointState.MISSING
     confidence = np.full(17, 0.9)
     confidence[gone] = 0.0
-    return Person3D(HUMAN17, position, velocity, covariance, confidence, joint_state, 0.95, id, state, 1.75)
+    return Person3D(HUMAN17, position, velocity, covariance, confidence, joint_state, 0.95, id, state, 1.75, 0.06)
 
 
 def seen(x: float = 0.0, z: float = 3.0, id: int = 1, camera: Camera = synthetic.CAMERA) -> Person2D:

@@ -39,7 +39,7 @@ def test_3d_people_come_back_as_they_went():
     assert tuple(message.joint_names) == HUMAN17.joints
     for before, after in zip(people, convert.from_people(message)):
         same(before, after, ('position', 'velocity', 'covariance', 'joint_confidence', 'joint_state', 'confidence',
-                             'height'))
+                             'height', 'height_sigma'))
         assert (after.id, after.state, after.skeleton) == (before.id, before.state, before.skeleton)
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from pose3d_ros.draw import Bounds, draw_people, draw_scene, draw_view, person_distance
 from pose3d_ros.palette import LEFT, RIGHT, bone_color, joint_color
+from pose3d_ros.records import JointState
 from pose3d_ros.skeleton import HUMAN17
 
 GREY = np.full((720, 1280, 3), 128, np.uint8)
@@ -67,6 +68,19 @@ def test_the_scene_shows_people_to_scale_from_the_side_and_from_above():
     across, up = above[1][0] - above[0][0], above[1][1] - above[0][1]
     assert 170 < across <= 206                                                # 2 m to the right; the title takes room
     assert up == pytest.approx(across, abs=6)                                 # farther is higher up, at the same scale
+
+
+def test_joints_that_were_only_inferred_are_drawn_as_thin_lines():
+    bounds = Bounds(np.array([-2.0, -1.5, 0.0]), np.array([2.0, 1.5, 5.0]))
+    seen, guessed = fakes.standing(heading=1.5), fakes.standing(heading=1.5)
+    legs = HUMAN17.indices(['left_knee', 'left_ankle'])
+    guessed.joint_state[legs], guessed.joint_confidence[legs] = JointState.INFERRED, 0.0
+    gone = fakes.standing(heading=1.5, missing=('left_knee', 'left_ankle'))
+
+    def ink(person):
+        return (draw_view([person], 'side', (900, 900), bounds).astype(int).sum(axis=-1) < 600).sum()
+
+    assert ink(gone) < ink(guessed) < 0.5 * (ink(gone) + ink(seen))
 
 
 def test_the_scene_has_the_size_asked_for_and_takes_nobody_and_nan():

@@ -33,6 +33,17 @@ def test_before_the_first_image_it_is_stale_and_says_why(health):
     assert judged(health, 100.0) == (STALE, 'no image yet on /cam/image: the cable is out')
 
 
+def test_frames_without_the_floor_are_counted_by_cause_and_a_warning_for_a_while(health):
+    work(health, 0, 10)
+    health.without_floor('tf_lookup', 'no transform from odom', 9.0)
+    level, message = health.report(10.0)[1].level, health.report(10.0)[1].message
+    assert level == WARN and 'without a floor' in message and 'no transform from odom' in message
+    assert health.report(10.0)[1].values['without_floor.tf_lookup'] == '1'
+    assert judged(health, 10.0)[0] == OK
+    work(health, 10, 20)
+    assert health.report(20.0)[1].level == OK and health.report(20.0)[1].values['without_floor.tf_lookup'] == '1'
+
+
 def test_a_steady_stream_is_ok_with_its_rate(health):
     work(health, 0, 10)
     assert judged(health, 10.0) == (OK, '10.0 images/s on /cam/image')

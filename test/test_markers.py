@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import fakes
 import numpy as np
 import pytest
@@ -8,9 +10,10 @@ pytest.importorskip('visualization_msgs')
 from std_msgs.msg import Header  # noqa: E402
 from visualization_msgs.msg import Marker  # noqa: E402
 
-from pose3d_ros.palette import LEFT, RIGHT  # noqa: E402
+from pose3d_ros.palette import FAINT, GUESSED, LEFT, RIGHT  # noqa: E402
+from pose3d_ros.records import JointState, PersonState  # noqa: E402
 from pose3d_ros.ros.convert import to_stamp  # noqa: E402
-from pose3d_ros.ros.markers import FAINT, SkeletonMarkers  # noqa: E402
+from pose3d_ros.ros.markers import SkeletonMarkers  # noqa: E402
 from pose3d_ros.skeleton import HUMAN17  # noqa: E402
 
 HEADER = Header(stamp=to_stamp(5_000_000_000), frame_id='camera_optical_frame')
@@ -38,6 +41,18 @@ def test_left_and_right_differ_and_what_was_not_seen_is_faint():
     for name, color in (('left_wrist', LEFT), ('right_wrist', RIGHT)):
         np.testing.assert_allclose([colors[name].r, colors[name].g, colors[name].b], np.array(color) / 255, atol=1e-6)
     assert colors['left_wrist'].a == 1 and colors['head'].a == pytest.approx(FAINT)
+
+
+def test_joints_out_of_view_are_fainter_still_and_a_predicted_person_never_more_than_faint():
+    person = fakes.standing()
+    legs = HUMAN17.indices(['left_ankle', 'right_ankle'])
+    person.joint_state[legs], person.joint_confidence[legs] = JointState.INFERRED, 0.0
+    shown = by_name(SkeletonMarkers()([person], HEADER))['joints', 1]
+    assert [shown.colors[joint].a for joint in legs] == pytest.approx([GUESSED] * 2)
+    assert shown.colors[HUMAN17.index('left_knee')].a == 1
+    shown = by_name(SkeletonMarkers()([replace(person, state=PersonState.PREDICTED)], HEADER))['joints', 1]
+    assert max(color.a for color in shown.colors) == pytest.approx(FAINT)
+    assert min(color.a for color in shown.colors) == pytest.approx(GUESSED)
 
 
 def test_missing_joints_have_no_marker():

@@ -37,8 +37,8 @@ NOT_IMPORTED, LEFT_TO_THE_USER = {'rosidl_default_runtime'}, {'rviz2'}
 PERSON_2D = {'state': 'state', 'id': 'id', 'confidence': 'confidence', 'swapped': 'swapped', 'box': 'box'}
 JOINT_2D = {'x': 'pixels', 'y': 'pixels', 'ray_x': 'rays', 'ray_y': 'rays', 'sigma': 'sigma',
             'confidence': 'joint_confidence'}
-PERSON_3D = {'state': 'state', 'id': 'id', 'confidence': 'confidence', 'height': 'height', 'height_sigma': 'height_sigma', 'pelvis': 'position',
-             'velocity': 'velocity'}
+PERSON_3D = {'state': 'state', 'id': 'id', 'confidence': 'confidence', 'height': 'height',
+             'height_sigma': 'height_sigma', 'pelvis': 'position', 'velocity': 'velocity'}
 JOINT_3D = {'state': 'joint_state', 'position': 'position', 'velocity': 'velocity', 'covariance': 'covariance',
             'confidence': 'joint_confidence'}
 

@@ -90,7 +90,7 @@ def _skeleton(name: str, joints: Sequence[str]) -> Skeleton:
 
 def _to_person(person: Person3D) -> Person3DMsg:
     message = Person3DMsg(state=int(person.state), id=person.id, confidence=float(person.confidence),
-                          height=float(person.height))
+                          height=float(person.height), height_sigma=float(person.height_sigma))
     pelvis = pelvis_frame(person)
     message.pelvis.pose.position = _to_point(pelvis.position)
     orientation = message.pelvis.pose.orientation
@@ -126,7 +126,8 @@ def _from_person(message: Person3DMsg, skeleton: Skeleton) -> Person3D:
         covariance=covariance,
         joint_confidence=np.array([joint.confidence for joint in joints]),
         joint_state=np.array([joint.state for joint in joints], dtype=np.uint8),
-        confidence=message.confidence, id=message.id, state=PersonState(message.state), height=message.height)
+        confidence=message.confidence, id=message.id, state=PersonState(message.state), height=message.height,
+        height_sigma=message.height_sigma)
 
 
 def _to_person_2d(person: Person2D) -> Person2DMsg:

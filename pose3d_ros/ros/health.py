@@ -59,6 +59,8 @@ class Health:
         self._finished: deque[float] = deque(maxlen=1000)
         self._recent_drops: deque[tuple[float, str, str]] = deque(maxlen=1000)
         self._times: dict[str, deque[float]] = {}
+        self._floorless: Counter[str] = Counter()
+        self._recent_floorless: deque[tuple[float, str]] = deque(maxlen=1000)
         self._people = 0
         self._counters: dict[str, int] = {}
         self._first_image: float | None = None
@@ -66,7 +68,7 @@ class Health:
     def started(self) -> None:
         """Begin a time of work: ages and rates start anew, counts go on."""
         with self._lock:
-            for recent in (self._arrivals, self._finished, self._recent_drops):
+            for recent in (self._arrivals, self._finished, self._recent_drops, self._recent_floorless):
                 recent.clear()
             self._first_image = None
 
@@ -96,6 +98,12 @@ class Health:
             self.drops[cause] += 1
             if cause not in NOT_JUDGED:
                 self._recent_drops.append((now, cause, text))
+
+    def without_floor(self, cause: str, text: str, now: float) -> None:
+        """A frame was worked on without the floor that was asked for. text: what is wrong."""
+        with self._lock:
+            self._floorless[cause] += 1
+            self._recent_floorless.append((now, text))
 
     def happened(self, event: str) -> None:
         """Something worth counting that cost no frame."""
@@ -147,7 +155,8 @@ class Health:
         facts = self.facts
         rate = _rate(self._finished, now)
         values = {'state': facts.state, **facts.details, 'people': str(self._people), 'rate_hz': f'{rate:.2f}',
-                  **{name: str(count) for name, count in self._counters.items()}}
+                  **{name: str(count) for name, count in self._counters.items()},
+                  **{f'without_floor.{cause}': str(count) for cause, count in sorted(self._floorless.items())}}
         for name, times in self._times.items():
             for percent in (50, 95, 99):
                 values[f'{name}_p{percent}_ms'] = f'{np.percentile(list(times), percent):.2f}'
@@ -155,6 +164,10 @@ class Health:
             return Status('pipeline', ERROR, facts.problem, values)
         if facts.state != 'active':
             return Status('pipeline', OK, facts.state, values)
+        recent = [text for at, text in self._recent_floorless if now - at <= RECENT_S]
+        if recent:
+            message = f'{len(recent)} frames without a floor in {RECENT_S:g} s, last: {recent[-1]}'
+            return Status('pipeline', WARN, message, values)
         return Status('pipeline', OK, f'{self._people} people, {rate:.1f} frames/s', values)
 
 

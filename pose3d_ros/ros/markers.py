@@ -11,12 +11,11 @@ from std_msgs.msg import ColorRGBA, Header
 from visualization_msgs.msg import Marker, MarkerArray
 
 from pose3d_ros.draw import person_distance
-from pose3d_ros.palette import MIDDLE, Color, bone_color, joint_color
-from pose3d_ros.records import JointState, Person3D, PersonState
+from pose3d_ros.palette import FAINT, MIDDLE, Color, bone_color, joint_color, joint_opacity
+from pose3d_ros.records import Person3D, PersonState
 
 BONE_WIDTH, JOINT_SIZE, LETTER_SIZE = 0.035, 0.06, 0.15  # m
 LABEL_HEIGHT = 0.25                                      # m above the head
-FAINT = 0.35                                             # opacity of what was not seen itself
 
 
 class SkeletonMarkers:
@@ -46,9 +45,9 @@ def _markers(person: Person3D, header: Header) -> list[Marker]:
     known = np.isfinite(person.position[:, 0])
     if not known.any():
         return []
-    opacity = np.where(person.joint_state == JointState.OBSERVED, 1.0, FAINT)
+    opacity = joint_opacity(person)
     if person.state == PersonState.PREDICTED:
-        opacity = np.full(len(opacity), FAINT)
+        opacity = np.minimum(opacity, FAINT)
     points = [Point(x=x, y=y, z=z) for x, y, z in person.position.tolist()]
 
     joints = _marker(person, 'joints', Marker.SPHERE_LIST, header)

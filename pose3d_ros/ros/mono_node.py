@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from rclpy.node import Node
 
 from pose3d_ros.camera import Camera
 from pose3d_ros.detect import DetectSettings
 from pose3d_ros.lift import LiftModelError
 from pose3d_ros.pipeline import Pipeline
+from pose3d_ros.records import Frame
 from pose3d_ros.refine import RefineSettings
+from pose3d_ros.ros.floor import Floor
 from pose3d_ros.ros.input import CameraInput, resolve_topics
 from pose3d_ros.ros.managed import ManagedNode, RefusedError, run, spin_until_signal
 from pose3d_ros.ros.output import Output
-from pose3d_ros.ros.params import MONO, settings_of
+from pose3d_ros.ros.params import MONO, ParameterError, settings_of
+from pose3d_ros.ros.tf import TfUnavailableError, Transforms
 from pose3d_ros.ros.worker import PeoplePipeline, Worker
 from pose3d_ros.runtime.engine import EngineError
 from pose3d_ros.runtime.store import ModelCorrupt, ModelMissing
@@ -28,6 +34,7 @@ class _Loaded:
     values: dict[str, Any]
     pipeline: PeoplePipeline
     output: Output
+    floor: Floor
 
 
 @dataclass(frozen=True)
@@ -41,28 +48,34 @@ class _Working:
 class MonoNode(ManagedNode):
     """Finds the people in front of one camera.
 
-    open_pipeline: takes the keyword arguments of Pipeline.open.
+    open_pipeline: takes the keyword arguments of Pipeline.open. listen_to_tf: takes the node.
     """
 
-    def __init__(self, open_pipeline: Callable[..., PeoplePipeline] = Pipeline.open, **node_arguments: Any) -> None:
-        self._open_pipeline = open_pipeline
+    def __init__(self, open_pipeline: Callable[..., PeoplePipeline] = Pipeline.open,
+                 listen_to_tf: Callable[[Node], Transforms] = Transforms.listen, **node_arguments: Any) -> None:
+        self._open_pipeline, self._listen_to_tf = open_pipeline, listen_to_tf
         self._loaded: _Loaded | None = None
         self._working: _Working | None = None
         super().__init__('mono_node', MONO, **node_arguments)
 
     def load(self, values: dict[str, Any]) -> None:
         try:
+            floor = Floor.open(values, lambda: self._listen_to_tf(self))
+        except (ParameterError, TfUnavailableError) as error:
+            raise RefusedError(str(error)) from error
+        try:
             pipeline = self._open_pipeline(
                 detector_model=values['detector_model'], runtime=values['runtime'], threads=values['threads'],
                 detect=settings_of(DetectSettings, MONO, values), track=settings_of(TrackSettings, MONO, values),
-                refine=settings_of(RefineSettings, MONO, values))
+                refine=settings_of(RefineSettings, MONO, values), stature=values['stature'])
         except (ModelMissing, ModelCorrupt, EngineError, LiftModelError, ValueError) as error:
+            floor.close()
             raise RefusedError(str(error)) from error
-        self._loaded = _Loaded(values, pipeline, Output(self))
+        self._loaded = _Loaded(values, pipeline, Output(self), floor)
         engines = pipeline.engines.values()
         self.health.facts.details = {'provider': ' '.join(sorted({engine.provider for engine in engines})),
                                      'precision': ' '.join(sorted({engine.precision for engine in engines})),
-                                     'detector_model': values['detector_model']}
+                                     'detector_model': values['detector_model'], 'ground': floor.source}
         self.get_logger().info(f'configured: {self.health.facts.details}')
 
     def start(self) -> None:
@@ -75,7 +88,14 @@ class MonoNode(ManagedNode):
         facts.info_timeout_s, facts.calibrated, facts.calibration_problem = values['camera_info_timeout'], False, ''
         self.health.started()
         camera_input = CameraInput(self, topics, values['image_reliability'], values['max_pixels'])
-        worker = Worker(camera_input.to_frame, loaded.pipeline, loaded.output.publish, self.health, self.get_clock(),
+
+        def missed(cause: str, text: str) -> None:
+            self.health.without_floor(cause, text, time.monotonic())
+
+        def to_frame(message: Any) -> Frame:
+            return loaded.floor.under(camera_input.to_frame(message), missed)
+
+        worker = Worker(to_frame, loaded.pipeline, loaded.output.publish, self.health, self.get_clock(),
                         self.get_logger())
         self._working = _Working(camera_input, worker)
 
@@ -108,6 +128,7 @@ class MonoNode(ManagedNode):
             return
         loaded.output.destroy()
         loaded.pipeline.close()
+        loaded.floor.close()
 
     def explain_silence(self) -> str:
         return self._working.camera_input.why_silent() if self._working is not None else ''

@@ -19,6 +19,7 @@ from pose3d_ros.runtime.opening import RUNTIMES
 from pose3d_ros.track import TrackSettings
 
 Value = bool | int | float | str
+GROUND_SOURCES = ('none', 'parameters', 'tf')
 S = TypeVar('S')
 
 
@@ -112,6 +113,23 @@ MONO = (
     _of(TrackSettings, 'confirm_frames', 'Sightings before a person counts as TRACKED.', 'frames', 1, 100),
     _of(TrackSettings, 'max_lost_s', 'A person out of sight keeps the id for this time.', 's', 0.0, 60.0),
     _of(TrackSettings, 'swap_guard', 'Correct left and right where the detector exchanges them.'),
+    # Size and place: one camera alone cannot tell a tall person far away from a small one near by
+    Parameter('stature', 0.0, 'Stature of everybody in view, where it is known; 0: it is not.', 'm', 0.0, 2.5),
+    Parameter('ground_source', 'none', 'Where the floor under the camera is known from: parameters (camera_height, '
+              'camera_pitch, camera_roll) for a camera at a fixed place, tf for any other. With a floor, people whose '
+              'feet are in view are placed on it, and their statures are learned.', choices=GROUND_SOURCES),
+    Parameter('camera_height', 0.0, 'Height of the camera above the floor, with ground_source parameters.', 'm', 0.0,
+              50.0),
+    Parameter('camera_pitch', 0.0, 'Pitch of the camera as in its URDF (REP-103): 0 looks level, positive looks down.',
+              'deg', -90.0, 90.0),
+    Parameter('camera_roll', 0.0, 'Roll of the camera as in its URDF (REP-103): positive leans to the right, so that '
+              'things in the image lean to the left.', 'deg', -180.0, 180.0),
+    Parameter('ground_frame', 'base_footprint', 'Frame whose plane z = 0 is the floor, with ground_source tf; asked at '
+              'the stamp of each image.'),
+    Parameter('ground_tilt_sigma', 0.6, 'How exactly the tilt of the floor against the camera is known (one standard '
+              'deviation).', 'deg', 0.01, 45.0),
+    Parameter('ground_height_sigma', 0.02, 'How exactly the height of the camera is known (one standard deviation).',
+              'm', 0.001, 5.0),
     _of(RefineSettings, 'smoothing', 'Publish smoothed joints; false publishes them as measured.'),
     _of(RefineSettings, 'acceleration', 'How hard joints accelerate (one standard deviation): more follows fast motion '
         'closer, less is smoother.', 'm/s^2', 0.1, 1000.0),

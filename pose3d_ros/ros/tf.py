@@ -1,0 +1,71 @@
+"""The only place that knows TF: tf2_ros where it is installed, and transforms as arrays."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from rclpy.node import Node
+from rclpy.time import Time
+from scipy.spatial.transform import Rotation
+
+Array = NDArray[np.float64]
+
+
+class TfUnavailableError(Exception):
+    """TF cannot be used here; the text gives the reason and the cure."""
+
+
+class NoTransformError(Exception):
+    """A transform that is not there at the time asked for. cause: a short name to count by; the text says what is."""
+
+    def __init__(self, cause: str, text: str) -> None:
+        super().__init__(text)
+        self.cause = cause
+
+
+class Buffer(Protocol):
+    """What is needed of a buffer; tf2_ros.Buffer is one."""
+
+    def lookup_transform(self, target_frame: str, source_frame: str, time: Time) -> Any: ...
+
+
+class Transforms:
+    """Looks transforms up at a given time, and never waits for one."""
+
+    def __init__(self, buffer: Buffer, missing: type[Exception], listener: Any = None) -> None:
+        """missing: what the buffer raises for a transform that it has not; listener: what fills the buffer."""
+        self._buffer, self._missing, self._listener = buffer, missing, listener
+
+    @classmethod
+    def listen(cls, node: Node) -> Transforms:
+        """Listen to /tf and /tf_static by the executor of the node. Raises TfUnavailableError without tf2_ros."""
+        try:
+            import tf2_ros
+        except ImportError as error:
+            raise TfUnavailableError(
+                f'TF needs the Python package tf2_ros, which cannot be imported here ({error}): install '
+                'ros-$ROS_DISTRO-tf2-ros-py and source the ROS 2 installation') from error
+        buffer = tf2_ros.Buffer()
+        return cls(buffer, tf2_ros.TransformException, tf2_ros.TransformListener(buffer, node))
+
+    def lookup(self, target: str, source: str, stamp_ns: int) -> tuple[Array, Array]:
+        """Return rotation (3, 3) and translation (3,) m that take points of frame source to frame target at stamp_ns.
+
+        Raises NoTransformError when TF does not know them, or not at this time.
+        """
+        try:
+            found = self._buffer.lookup_transform(target, source, Time(nanoseconds=stamp_ns)).transform
+        except self._missing as error:
+            kind = type(error).__name__.removesuffix('Exception').lower() or 'unknown'
+            raise NoTransformError(f'tf_{kind}', f'no transform from {source!r} to {target!r}: {error}') from error
+        turn, move = found.rotation, found.translation
+        rotation = Rotation.from_quat([turn.x, turn.y, turn.z, turn.w]).as_matrix()
+        return rotation, np.array([move.x, move.y, move.z])
+
+    def close(self) -> None:
+        """Stop listening."""
+        if self._listener is not None:
+            self._listener.unregister()
+            self._listener = None
