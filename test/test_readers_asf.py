@@ -149,3 +149,9 @@ def test_a_motion_that_ends_early_and_a_skeleton_without_a_leg_say_so(tmp_path: 
     amc.write_text('\n'.join(line for line in whole.splitlines() if not line.startswith('head')))
     with pytest.raises(MocapError, match="no bone 'head'"):
         read_asf_amc(write_asf(tmp_path / '07.asf', without='head'), amc)
+
+
+def test_a_bone_without_its_begin_is_still_a_bone_of_its_own(tmp_path: Path) -> None:
+    asf, amc = write_asf(tmp_path / '07.asf'), write_amc(tmp_path / '07_01.amc', [{}])
+    replaced(asf, '  begin\n    name lowerneck', '    name lowerneck')
+    np.testing.assert_allclose(read_asf_amc(asf, amc).positions[0], cmu_standing(), atol=1e-9)

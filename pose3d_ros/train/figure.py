@@ -14,7 +14,7 @@ from pose3d_ros.stature import CHAIN_ENDS, CHAIN_UPRIGHT
 
 @dataclass(frozen=True)
 class Body:
-    """Bone lengths in m; the fractions are medians of the recorded people, of leg + trunk + head (`stature.stature`)."""
+    """Bone lengths in m; by default as shares of leg + trunk + head, medians of recorded people."""
 
     thigh: float = 0.243
     shank: float = 0.256

@@ -148,7 +148,7 @@ def there_and_back(t: NDArray, rng: np.random.Generator) -> NDArray:
 
 
 def procedural_clips(seed: int = 0, clips: int = 36, seconds: float = CLIP_SECONDS, fps: float = 30.0) -> list[Clip]:
-    """Return clips of made-up people, each with one of ACTIVITIES: four people to train on, one each for val and test."""
+    """Return clips of made-up people, one of ACTIVITIES each: four people to train on, one each for val and test."""
     names = [(split, f'{split}_{number}') for split, count in PEOPLE.items() for number in range(count)]
     made = []
     for number in range(clips):

@@ -8,6 +8,7 @@ three letters are turned about fixed axes in the order of the letters: XYZ means
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -198,6 +199,7 @@ def _bones(path: Path, lines: list[tuple[int, list[str]]], unit: float, degrees:
             if not bone.name:
                 raise MocapError(f'{path}:{number}: a bone without a name')
             yield bone
+            bone = Bone('')  # also where the next `begin` is missing
         elif key == 'name':
             bone.name = rest[0] if rest else ''
         elif key == 'direction':
@@ -241,7 +243,7 @@ def _numbers(path: Path, line: int, words: list[str], count: int) -> list[float]
         values = [float(word) for word in words]
     except ValueError:
         values = []
-    if len(values) != count or not np.isfinite(values).all():
+    if len(values) != count or not all(map(math.isfinite, values)):
         raise MocapError(f'{path}:{line}: {" ".join(words) or "nothing"!r}, expected {count} numbers')
     return values
 

@@ -41,7 +41,6 @@ NAMES = {'thorax': 'neck', 'neck': 'head', 'head': 'head_top'}
 def read_annot_mat(path: Path) -> Iterator[Clip]:
     """Yield the recording of .../S1/Seq1/annot.mat, in the world of its camera.calibration. Raises MocapError."""
     from scipy.io import loadmat
-    from scipy.io.matlab import MatReadError
 
     try:
         cells = loadmat(path, variable_names=['annot3'])['annot3']
@@ -49,9 +48,12 @@ def read_annot_mat(path: Path) -> Iterator[Clip]:
         raise MocapError(f'{path}: a MATLAB 7.3 file (the test set); only the training set is read') from error
     except KeyError as error:
         raise MocapError(f'{path}: no annot3, so this is not an annot.mat of MPI-INF-3DHP') from error
-    except (OSError, ValueError, TypeError, MatReadError) as error:
+    except Exception as error:  # SciPy raises almost anything for a damaged file
         raise MocapError(f'{path}: not a readable MATLAB file ({error})') from error
-    first = np.asarray(cells.ravel()[0] if cells.dtype == object and cells.size else cells, dtype=np.float64)
+    first = cells.ravel()[0] if cells.dtype == object and cells.size else cells
+    if not isinstance(first, np.ndarray) or first.dtype.kind not in 'fiu':
+        raise MocapError(f'{path}: annot3 does not hold numbers')
+    first = first.astype(np.float64)
     if first.ndim != 2 or first.shape[1] != 3 * len(MAT_JOINTS):
         raise MocapError(f'{path}: annot3 is {first.shape} per camera, expected (frames, {3 * len(MAT_JOINTS)})')
     camera = select17(first.reshape(len(first), -1, 3), MAT_JOINTS)  # mm
