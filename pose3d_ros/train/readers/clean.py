@@ -19,6 +19,7 @@ SHORTEST = 0.5        # s: pieces below this are dropped
 JUMP, JUMP_ACCELERATION = 0.06, 200.0   # m, m/s^2
 STEP, STEP_SPEED = 0.20, 15.0           # m, m/s
 UNDER_FLOOR = 0.06    # m, of an ankle
+FARTHEST = 1e4        # m
 KNEE_BACK = 0.5       # sine of the angle by which a knee is bent against its hinge
 
 _SIDES = [tuple(HUMAN17.index(f'{side}_{joint}') for joint in ('hip', 'knee', 'ankle')) for side in ('left', 'right')]
@@ -29,9 +30,10 @@ _ANKLES = HUMAN17.indices(['left_ankle', 'right_ankle'])
 def broken_frames(positions: NDArray, fps: float) -> dict[str, NDArray[np.bool_]]:
     """Return which frames (T,) of a recording (T, 17, 3) m are broken, by reason.
 
-    jump: a joint jumps; floor: an ankle is far under the floor; knee: a knee is bent forwards; missing: not finite.
+    jump: a joint jumps; floor: an ankle is far under the floor; knee: a knee is bent forwards; missing: not finite, or
+    nowhere on earth.
     """
-    missing = ~np.isfinite(positions).all(axis=(1, 2))
+    missing = ~(np.abs(positions) < FARTHEST).all(axis=(1, 2))  # also what is not a number
     found = {'missing': missing, 'jump': np.zeros(len(positions), dtype=np.bool_)}
     positions = np.where(missing[:, None, None], 0.0, positions)
     if len(positions) > 2:
