@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 import json
 import subprocess
@@ -15,13 +16,14 @@ import pytest
 from pose3d_ros.camera import Camera
 from pose3d_ros.cli.errors import UserError
 from pose3d_ros.cli.figures import print_table, write_json
+from pose3d_ros.cli.floor import add_floor_options, floor_of, node_parameters
 from pose3d_ros.cli.main import COMMANDS, main
 from pose3d_ros.cli.picture import Moment, draw_picture, level
 from pose3d_ros.cli.places import config_file
 from pose3d_ros.cli.recording import COLUMNS, FILES, Recording, percentiles
 from pose3d_ros.cli.run import camera_for
 from pose3d_ros.cli.video import VideoReader, VideoWriter
-from pose3d_ros.records import JointState, Person3D, PersonState
+from pose3d_ros.records import GroundPlane, JointState, Person3D, PersonState
 from pose3d_ros.skeleton import HUMAN17
 
 SECOND = 1_000_000_000
@@ -174,12 +176,36 @@ def test_levelling_stands_people_upright() -> None:
     tilt = np.radians(30)
     camera_T_world = np.eye(4)  # looks along the world's y, tilted down by 30 degrees
     camera_T_world[:3, :3] = [[1, 0, 0], [0, -np.sin(tilt), -np.cos(tilt)], [0, np.cos(tilt), -np.sin(tilt)]]
-    levelled = level(camera_T_world) @ camera_T_world[:3, :3]  # from the world to the level camera
+    levelled = level(camera_T_world[:3, 2]) @ camera_T_world[:3, :3]  # from the world to the level camera
     np.testing.assert_allclose(levelled, [[1, 0, 0], [0, 0, -1], [0, 1, 0]], atol=1e-12)
     straight_down = np.eye(4)
     straight_down[:3, :3] = np.diag([1, -1, -1])
     with pytest.raises(ValueError, match='straight'):
-        level(straight_down)
+        level(straight_down[:3, 2])
+
+
+def options(*words: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    add_floor_options(parser)
+    return parser.parse_args(words)
+
+
+def test_the_floor_of_the_options_is_that_of_the_node() -> None:
+    given = options('--camera-height', '1.2', '--camera-pitch', '-10', '--camera-roll', '5', '--stature', '1.72')
+    plane = floor_of(given)
+    assert plane is not None
+    np.testing.assert_allclose(plane.up, GroundPlane.under_camera(1.2, np.radians(-10), np.radians(5)).up)
+    assert node_parameters(given) == {'stature': 1.72, 'ground_source': 'parameters', 'camera_height': 1.2,
+                                      'camera_pitch': -10.0, 'camera_roll': 5.0}
+    assert floor_of(options()) is None and node_parameters(options()) == {}
+
+
+@pytest.mark.parametrize('words', [
+    ('--camera-pitch', '10'), ('--stature', '172'), ('--camera-height', '-1'), ('--camera-height', 'nan'),
+    ('--camera-height', '1', '--camera-pitch', '100')])
+def test_a_floor_that_cannot_be_is_refused_by_the_name_of_the_option(words: tuple[str, ...]) -> None:
+    with pytest.raises(UserError, match=words[-2]):
+        floor_of(options(*words))
 
 
 def test_percentiles_are_those_of_the_values() -> None:

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pose3d_ros.cli.errors import UserError
+from pose3d_ros.cli.floor import add_floor_options, floor_of, node_parameters
 from pose3d_ros.cli.nodes import Processes, interrupted_by_termination, private_domain, require_ros
 from pose3d_ros.cli.places import config_file
 from pose3d_ros.cli.progress import progress
@@ -53,11 +54,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument('--camera', default='', metavar='NAME', help='which camera of the calibration file')
     parser.add_argument('--out', type=Path, default=Path('out/demo'), metavar='DIR', help='default: out/demo')
     parser.add_argument('--model', default='full', choices=('full', 'heavy', 'lite'), help='2D model (default: full)')
+    add_floor_options(parser)
     parser.add_argument('--params', type=Path, metavar='FILE', help='of the nodes (default: config/mono.yaml)')
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the nodes on the video and wait for the recording."""
+    ground = floor_of(args)
     source = chosen_source(args.video, args.calibration, args.camera)
     video = VideoReader(source.video)
     camera = camera_for(source.calibration, source.camera, source.video)
@@ -69,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
         print(f'{source.video.name}: {video.width}x{video.height}, {video.count} frames; ROS_DOMAIN_ID='
               f'{environment["ROS_DOMAIN_ID"]} while it runs', flush=True)
         with Processes(environment) as processes:
-            _play(processes, args, source, video, level_of(camera))
+            _play(processes, args, source, video, level_of(camera, ground))
     show(args.out)
     return 0
 
@@ -104,7 +107,8 @@ def _play(processes: Processes, args: argparse.Namespace, source: Source, video:
         '--frames', str(video.count), '--about', json.dumps(about),
         '--levelled', json.dumps(None if levelled is None else levelled.tolist())], talks=True)
     processes.start('mono_node', node_command('mono_node', params, detector_model=args.model, **{
-        'qos_overrides./image_annotated.publisher.depth': 20}))  # the recorder wants every image, late or not
+        'qos_overrides./image_annotated.publisher.depth': 20,  # the recorder wants every image, late or not
+        **node_parameters(args)}))
     news = _Listener(recorder)
     _wait_until_ready(processes, news)
     processes.start('video_node', node_command(

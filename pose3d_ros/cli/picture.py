@@ -29,12 +29,12 @@ class Moment:
     people: list[Person3D]
 
 
-def level(camera_T_world: NDArray[np.float64]) -> NDArray[np.float64]:
+def level(up: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the rotation (3, 3) from a camera's optical frame to that of a camera at the same place that looks level.
 
-    camera_T_world (4, 4), the world's z upwards. Raises ValueError for a camera that looks straight up or down.
+    up (3,): unit vector upwards in the optical frame. Raises ValueError for a camera that looks straight up or down.
     """
-    down = -camera_T_world[:3, 2]
+    down = -up
     ahead = np.array([0.0, 0.0, 1.0]) - down[2] * down
     if np.linalg.norm(ahead) < 1e-3:
         raise ValueError('a camera that looks straight up or down has no level direction of view')

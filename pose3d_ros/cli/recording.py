@@ -23,9 +23,9 @@ from pose3d_ros.records import JointState, Person3D, PersonState
 
 # One line per joint and person. stamp_s: time of the image; x_m, y_m, z_m in the frame `frame_id`, for a camera x
 # right, y down, z forward; v*_m_s the velocity; sigma_m: one standard deviation of the position, root mean square over
-# the axes; confidence in 0..1. What is not known is empty.
+# the axes; confidence in 0..1; height_m: the person's stature, assumed or known. What is not known is empty.
 COLUMNS = ('stamp_s', 'frame_id', 'id', 'person_state', 'joint', 'joint_state', 'x_m', 'y_m', 'z_m', 'vx_m_s', 'vy_m_s',
-           'vz_m_s', 'sigma_m', 'confidence')
+           'vz_m_s', 'sigma_m', 'confidence', 'height_m', 'height_sigma_m')
 FILES = ('people.csv', 'annotated.mp4', 'picture.png', 'summary.json')
 _LONGEST_SIDE = 1280  # px of the annotated video
 _PICTURED = (0.15, 0.5, 0.85)  # when, as shares of the recording, the picture shows the people
@@ -78,7 +78,7 @@ class Recording:
                     f'{stamp_ns * 1e-9:.6f}', frame_id, person.id, PersonState(person.state).name, name,
                     JointState(person.joint_state[joint]).name,
                     *_cells([*person.position[joint], *person.velocity[joint], spread,
-                             person.joint_confidence[joint]])])
+                             person.joint_confidence[joint], person.height, person.height_sigma])])
 
     def add_image(self, stamp_ns: int, image: NDArray[np.uint8]) -> None:
         """Append the annotated image (H, W, 3) BGR of a frame whose people have been added."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,14 @@ from numpy.typing import NDArray
 
 from pose3d_ros.calibration import CalibratedCamera, load_calibration
 from pose3d_ros.cli.errors import UserError
+from pose3d_ros.cli.floor import add_floor_options, floor_of
 from pose3d_ros.cli.picture import level
 from pose3d_ros.cli.progress import progress
 from pose3d_ros.cli.recording import Recording, percentiles
 from pose3d_ros.cli.video import VideoReader
 from pose3d_ros.draw import draw_people
 from pose3d_ros.pipeline import Pipeline
+from pose3d_ros.records import GroundPlane
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -34,18 +37,20 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument('--out', type=Path, default=Path('out/run'), metavar='DIR', help='default: out/run')
     parser.add_argument('--model', default='full', choices=('lite', 'full', 'heavy'), help='2D model (default: full)')
     parser.add_argument('--runtime', default='auto', help='auto, cpu, cuda or tensorrt')
+    add_floor_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the pipeline over every video."""
+    ground = floor_of(args)
     folders = [args.out / video.stem if len(args.videos) > 1 else args.out for video in args.videos]
     if len(set(folders)) < len(folders):
         raise UserError('two of the videos have the same name: their results would overwrite each other')
     jobs = [(VideoReader(video), camera_for(args.calibration, args.camera, video)) for video in args.videos]
-    pipeline = Pipeline.open(detector_model=args.model, runtime=args.runtime)
+    pipeline = Pipeline.open(detector_model=args.model, runtime=args.runtime, stature=args.stature)
     for (video, camera), folder in zip(jobs, folders):
         pipeline.reset()
-        _run_one(pipeline, video, camera, folder)
+        _run_one(pipeline, video, camera, ground, folder)
     return 0
 
 
@@ -58,18 +63,21 @@ def camera_for(calibration: Path, name: str, video: Path) -> CalibratedCamera:
     return cameras[chosen]
 
 
-def level_of(camera: CalibratedCamera) -> NDArray[np.float64] | None:
-    """Return the rotation (3, 3) that levels the camera's view, None where its place is not known."""
-    return None if camera.camera_T_world is None else level(camera.camera_T_world)
+def level_of(camera: CalibratedCamera, ground: GroundPlane | None) -> NDArray[np.float64] | None:
+    """Return the rotation (3, 3) that levels the camera's view, None where neither floor nor calibration tell."""
+    up = camera.camera_T_world[:3, 2] if camera.camera_T_world is not None else None
+    up = up if ground is None else ground.up
+    return None if up is None or abs(up[2]) > 0.99 else level(up)
 
 
-def _run_one(pipeline: Pipeline, video: VideoReader, camera: CalibratedCamera, folder: Path) -> None:
+def _run_one(pipeline: Pipeline, video: VideoReader, camera: CalibratedCamera, ground: GroundPlane | None,
+             folder: Path) -> None:
     stage_ms: dict[str, list[float]] = defaultdict(list)
     started = time.perf_counter()
-    with Recording(folder, video.fps, video.count, level_of(camera)) as recording:
+    with Recording(folder, video.fps, video.count, level_of(camera, ground)) as recording:
         for frame in progress(video.frames(camera.camera), total=video.count or None, unit='frame',
                               desc=video.path.stem):
-            result = pipeline(frame)
+            result = pipeline(replace(frame, ground=ground))
             recording.add_people(frame.stamp_ns, frame.frame_id, result.people)
             recording.add_image(frame.stamp_ns, draw_people(frame.image, result.people_2d, result.people))
             for stage, milliseconds in result.stage_ms.items():
