@@ -26,7 +26,7 @@ Array = NDArray[np.float64]
 ANKLE_SHARE = 0.08 / 1.70   # height of the ankle joint of somebody who stands, as a share of the stature
 FOOT_SIGMA = 0.025          # m: how much that differs between people, shoes, floors and moments of a step
 TOGETHER = 0.03             # m: feet that differ in height by less count both, else the lower one
-SURE_ANKLE = 0.3            # confidence from which an ankle that was seen itself is believed
+SURE_ANKLE = 0.5            # confidence from which an ankle is believed; detectors also guess at hidden ones
 LEAST_B = 0.005             # b is never taken to be known better
 
 # How likely feet stand on the floor, by the number of ankles seen. (In cmu_mocap17.npz without climbing, 5 % of

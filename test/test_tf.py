@@ -128,6 +128,20 @@ def test_a_missing_transform_is_told_with_its_cause_and_costs_no_frame(error, ca
         transforms(buffer).lookup('eye', 'odom', 5)
 
 
+@pytest.mark.parametrize('broken', ['rotation.w', 'translation.x'])
+def test_a_transform_that_is_none_is_not_believed(broken):
+    class Broken(Buffer):
+        def lookup_transform(self, target_frame, source_frame, time):
+            answer = super().lookup_transform(target_frame, source_frame, time)
+            part, name = broken.split('.')
+            setattr(getattr(answer.transform, part), name, float('nan'))
+            return answer
+
+    told = []
+    got = Floor(transforms=transforms(Broken()), ground_frame='odom').under(frame(), lambda *what: told.append(what))
+    assert got.ground is None and told[0][0] == 'tf_invalid'
+
+
 def test_another_error_of_the_buffer_is_not_hidden():
     with pytest.raises(ZeroDivisionError):
         Floor(transforms=transforms(Buffer(raising=ZeroDivisionError())), ground_frame='odom').under(frame(), never)

@@ -61,8 +61,11 @@ class Transforms:
             kind = type(error).__name__.removesuffix('Exception').lower() or 'unknown'
             raise NoTransformError(f'tf_{kind}', f'no transform from {source!r} to {target!r}: {error}') from error
         turn, move = found.rotation, found.translation
-        rotation = Rotation.from_quat([turn.x, turn.y, turn.z, turn.w]).as_matrix()
-        return rotation, np.array([move.x, move.y, move.z])
+        quaternion, translation = np.array([turn.x, turn.y, turn.z, turn.w]), np.array([move.x, move.y, move.z])
+        if not (np.isfinite(translation).all() and abs(np.linalg.norm(quaternion) - 1) < 0.01):
+            raise NoTransformError('tf_invalid', f'the transform from {source!r} to {target!r} is none: quaternion '
+                                                 f'{quaternion.tolist()}, translation {translation.tolist()}')
+        return Rotation.from_quat(quaternion).as_matrix(), translation
 
     def close(self) -> None:
         """Stop listening."""
