@@ -1,8 +1,8 @@
 """From 2D joints to absolute 3D joints with covariance: one camera, metres in the camera's optical frame.
 
-The network (nets/window.py) is shown one person's joints as rays, with a few moments of the past, and works in units of
-that person's stature. Stature is what one camera cannot see: it is assumed (that of the people it was trained on), given,
-or learnt later from the floor, and its uncertainty is part of the covariances.
+The network (nets/window.py) is shown one person's joints as rays, with a few moments of the past, and works in units
+of that person's stature. Stature is what one camera cannot see: it is assumed (that of adults), given, or learnt later from
+the floor, and its uncertainty is part of the covariances.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from numpy.typing import ArrayLike, NDArray
 from pose3d_ros.camera import Camera
 from pose3d_ros.past import AGES, Past
 from pose3d_ros.records import JointState, Person2D, Person3D
-from pose3d_ros.skeleton import HUMAN17, LIMBS12, SKELETONS, Skeleton
+from pose3d_ros.skeleton import BLAZEPOSE33, HUMAN17, LIMBS12, SKELETONS, Skeleton
 
 if TYPE_CHECKING:
     from pose3d_ros.runtime.engine import Engine
 
 SHIPPED = 'lifter.onnx'
-ENGINE_INPUTS = ('rays', 'confidence', 'age', 'up', 'stature')
+ENGINE_INPUTS = ('rays', 'confidence', 'age', 'up', 'landmarks', 'stature')
 ENGINE_OUTPUTS = ('relative', 'root', 'covariance')
 
 # What the lifter is shown. `ears` is the point midway between the ears: detectors find it from every side, and it lies
@@ -46,6 +46,8 @@ INFERRED_FROM = {
     'neck': ('left_shoulder', 'right_shoulder', 'ears'),
     'head': ('left_shoulder', 'right_shoulder', 'ears'),
 }
+# Skeletons whose hips, ankles and shoulders are landmarks on the body, beside the centres of the joints.
+OF_LANDMARKS = (BLAZEPOSE33,)
 # A person with less in view is left out: nothing could be said about the distance.
 MIN_INPUTS, MIN_TORSO = 4, 2
 
@@ -97,7 +99,7 @@ def input_rays(skeleton: Skeleton, rays: NDArray, confidence: NDArray) -> tuple[
     seen = np.isfinite(rays).all(axis=-1)
     values = np.empty((*seen.shape, 4), dtype=np.float32)
     values[..., :2] = rays
-    values[..., 2] = np.clip(np.nan_to_num(confidence), LEAST_CONFIDENCE, 1)
+    values[..., 2] = np.minimum(np.fmax(confidence, LEAST_CONFIDENCE), 1)
     values[..., 3] = 1
     values[~seen] = 0
     total = _sources(skeleton) @ values                                            # (N, 13, 4)
@@ -138,8 +140,8 @@ def _rests_on() -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
 def joint_states(confidence: NDArray) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
     """Return state and confidence (N, 17) of the output joints, from the confidences (N, 13) of the input joints.
 
-    OBSERVED: seen itself. INFERRED: the joints that no detector gives, and those out of view; the confidence is the mean
-    of what they are inferred from, 0 for a joint out of view.
+    OBSERVED: seen itself. INFERRED: the joints that no detector gives, and those out of view; their confidence is the
+    mean of what they are inferred from, 0 for a joint out of view.
     """
     shares, state = _rests_on()
     sure = confidence @ shares.T
@@ -157,6 +159,8 @@ class Lifter:
         """Raise LiftModelError when the model does not say what its joints are, or they are not this package's."""
         self.engine = engine
         self.dropped = 0
+        self.stature: float
+        self.stature_sigma: float
         try:
             inputs, outputs = (tuple(json.loads(engine.metadata[f'{name}_joints'])) for name in ('input', 'output'))
             prior = json.loads(engine.metadata['stature'])
@@ -165,7 +169,7 @@ class Lifter:
         for what, found, wanted in (('is shown', inputs, INPUTS), ('gives', outputs, HUMAN17.joints)):
             if found != wanted:
                 raise LiftModelError(f'the lifting model {what} {", ".join(found)}; expected {", ".join(wanted)}')
-        self.stature, self.stature_sigma = (stature, GIVEN_SIGMA) if stature else prior
+        self.stature, self.stature_sigma = (stature, GIVEN_SIGMA) if stature else map(float, prior)
         self._past = Past(len(INPUTS))
 
     @classmethod
@@ -173,12 +177,13 @@ class Lifter:
              stature: float | None = None) -> Lifter:
         """Load the weights that come with the package, or others. Raises EngineError or LiftModelError.
 
-        stature: m, of everybody who will be seen, if it is known.
+        threads: 0 takes one: the network is too small to gain from more. stature: m, of everybody who will be seen, if
+        it is known.
         """
         from pose3d_ros.runtime.opening import open_engine
 
         file = Path(path) if path is not None else Path(str(resources.files('pose3d_ros') / 'weights' / SHIPPED))
-        engine = open_engine(file, runtime=runtime, threads=threads, inputs=ENGINE_INPUTS, outputs=ENGINE_OUTPUTS)
+        engine = open_engine(file, runtime=runtime, threads=threads or 1, inputs=ENGINE_INPUTS, outputs=ENGINE_OUTPUTS)
         engine.warm_up()
         return cls(engine, stature)
 
@@ -208,7 +213,7 @@ class Lifter:
                 return []
             rays, confidence = rays[enough], confidence[enough]
         windows = self._past([person.id for person in people], rays, confidence, stamp_ns)
-        position, covariance = self.run(*windows, up)
+        position, covariance = self.run(*windows, up, landmarks=skeleton in OF_LANDMARKS)
         state, sure = joint_states(confidence)
         velocity = np.zeros_like(position)
         return [Person3D(HUMAN17, position[i], velocity[i], covariance[i], sure[i], state[i], person.confidence,
@@ -227,26 +232,29 @@ class Lifter:
             skeleton = SKELETONS[skeleton]
         pixels, sure = np.asarray(keypoints, dtype=np.float64), np.asarray(confidence, dtype=np.float64)
         if pixels.shape != (len(pixels), len(skeleton), 2) or sure.shape != pixels.shape[:2]:
-            raise ValueError(f'keypoints {pixels.shape} and confidence {sure.shape}: expected (N, {len(skeleton)}, 2) and '
-                             f'(N, {len(skeleton)}) for {skeleton.name}')
+            raise ValueError(f'keypoints {pixels.shape} and confidence {sure.shape}: expected (N, {len(skeleton)}, 2) '
+                             f'and (N, {len(skeleton)}) for {skeleton.name}')
         rays, seen = input_rays(skeleton, camera.undistort(pixels), sure)
         enough = enough_seen(seen)
         position = np.full((len(pixels), len(HUMAN17), 3), np.nan)
         covariance = np.full((*position.shape, 3), np.nan)
         if enough.any():
             age = np.zeros((int(enough.sum()), 1), dtype=np.float32)
-            position[enough], covariance[enough] = self.run(rays[enough, None], seen[enough, None], age, up)
+            position[enough], covariance[enough] = self.run(rays[enough, None], seen[enough, None], age, up,
+                                                                  landmarks=skeleton in OF_LANDMARKS)
         state, sure = joint_states(seen)
         state[~enough], sure[~enough] = JointState.MISSING, 0
-        return Lifted(position, covariance, state, sure, *(
-            np.full(len(pixels), value) for value in (self.stature, self.stature_sigma)))
+        return Lifted(position, covariance, state, sure, np.full(len(pixels), self.stature),
+                      np.full(len(pixels), self.stature_sigma))
 
     def run(self, rays: NDArray, confidence: NDArray, age: NDArray, up: ArrayLike | None = None,
-            stature: NDArray | None = None) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+            stature: NDArray | None = None, landmarks: NDArray | bool = False) -> tuple[NDArray[np.float64],
+                                                                                         NDArray[np.float64]]:
         """Return position (N, 17, 3) m and covariance (N, 17, 3, 3) m^2 of what the network is shown.
 
-        rays (N, T, 13, 2), confidence (N, T, 13), age (N, T) s: newest first, of the ages of past.AGES or fewer; up (3,) or (N, 3); stature (N, 2): m, value and standard
-        deviation, instead of the lifter's own.
+        rays (N, T, 13, 2), confidence (N, T, 13), age (N, T) s: newest first, of the ages of past.AGES or fewer;
+        up (3,) or (N, 3); stature (N, 2): m, value and standard deviation, instead of the lifter's own; landmarks (N,) or one
+        for all: the joints are what a detector of landmarks marks, such as BlazePose, rather than joint centres.
         """
         count, frames = age.shape
         arrays = {'rays': rays, 'confidence': confidence, 'age': age}
@@ -257,6 +265,8 @@ class Lifter:
         arrays['up'] = np.zeros((count, 3), dtype=np.float32)
         if up is not None:
             arrays['up'][:] = up
+        arrays['landmarks'] = np.zeros((count, 1), dtype=np.float32)
+        arrays['landmarks'][:, 0] = landmarks
         arrays['stature'] = np.empty((count, 2), dtype=np.float32)
         arrays['stature'][:] = (self.stature, self.stature_sigma) if stature is None else stature
         output = self.engine.run(arrays)

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-# s: how old the frames of the past should be. The newest tell of speed; the oldest show the same body with other errors,
-# for a detector errs alike for some tenths of a second.
+# s: how old the frames of the past should be. The newest tell of speed; the oldest show the same body with other
+# errors, for a detector errs alike for some tenths of a second.
 AGES = (0.08, 0.22, 0.5, 1.0)
 TOLERANCE = 0.4    # of its age that a frame may be older or younger
 SPACING_S = 0.036  # between the frames that are kept: at 60 frames/s every third

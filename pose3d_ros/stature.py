@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from pose3d_ros.skeleton import HUMAN17
 
 # The height of somebody who stands, from the bones between ankle and crown: shoulder-ankle chains of recorded people
-# against body-segment tables (Winter 2009, de Leva 1996), which agree within 1 %. Between people the figure varies by 1.5 %.
+# against body-segment tables (Winter 2009, de Leva 1996), which agree within 1 %. From person to person it varies by
+# 1.5 %.
 CHAIN_UPRIGHT = 1.024
 CHAIN_ENDS = 0.105  # m, below the ankle and above the head bone
 

@@ -41,8 +41,8 @@ class Oracle:
         self.told: list[dict[str, NDArray]] = []
 
     def run(self, rays: NDArray, confidence: NDArray, age: NDArray, up: NDArray,
-            stature: NDArray) -> tuple[NDArray, NDArray]:
-        self.told.append({'confidence': confidence, 'up': up, 'stature': stature})
+            stature: NDArray, landmarks: NDArray) -> tuple[NDArray, NDArray]:
+        self.told.append({'confidence': confidence, 'up': up, 'stature': stature, 'landmarks': landmarks})
         known = [self._truth[float(mark)] for mark in age[:, 1]]
         noise = np.random.default_rng(len(rays)).normal(1, SPREAD, len(rays))
         factor = stature[:, 0] / np.array([size for _, size in known]) * noise
@@ -71,7 +71,7 @@ def samples(data: Path) -> Samples:
 
 def test_what_is_known_is_told_and_helps(samples: Samples) -> None:
     oracle = Oracle(samples)
-    figures = Evaluation(oracle, samples, samples).figures()      # type: ignore[arg-type]
+    figures = Evaluation(oracle, samples, samples, samples).figures()      # type: ignore[arg-type]
     off = abs(oracle.stature / float(np.median(samples.stature)) - 1)
     distance = np.linalg.norm(samples.points[whole_body(samples), 0], axis=-1).mean()
     assert figures['robot.mrpe_mm'] == pytest.approx(1e3 * distance * max(off, 0.8 * SPREAD), rel=0.5)
@@ -90,12 +90,12 @@ def test_the_floor_tells_the_distance_of_who_stands_on_it(samples: Samples) -> N
     oracle.stature = 1.55                                         # everybody is taken to be shorter, thus too near
     exact, off = (place_on_floor(oracle, small, *errors).accuracy()['mrpe_mm']  # type: ignore[arg-type]
                   for errors in ((0.001, 0.002), (0.01, 0.02)))
-    unused = Evaluation(oracle, small, small).outcomes[''].accuracy()['mrpe_mm']  # type: ignore[arg-type]
+    unused = Evaluation(oracle, small, small, small).outcomes[''].accuracy()['mrpe_mm']  # type: ignore[arg-type]
     assert exact < 0.6 * unused and exact < off < unused
 
 
 def test_the_figures_have_the_agreed_names(samples: Samples) -> None:
-    figures = Evaluation(Oracle(samples), samples, samples).figures()   # type: ignore[arg-type]
+    figures = Evaluation(Oracle(samples), samples, samples, samples).figures()   # type: ignore[arg-type]
     assert set(figures) >= {
         'robot.mpjpe_mm', 'robot.mrpe_mm', 'robot_stature.mrpe_mm', 'robot_ground.mrpe_mm',
         'robot.upper_half_mrpe_ratio', 'robot.coverage_90', 'robot.nees', 'robot_everybody.mrpe_mm',
@@ -110,11 +110,12 @@ def test_the_figures_have_the_agreed_names(samples: Samples) -> None:
 def test_the_command_writes_tables_figures_and_charts(data: Path, samples: Samples, tmp_path: Path,
                                                       monkeypatch: pytest.MonkeyPatch,
                                                       capsys: pytest.CaptureFixture[str]) -> None:
-    def everybody(lifter: object, ours: Samples, others: Samples) -> Evaluation:
-        ours, others = marked(ours), marked(others, -1e-6)
-        both = Samples(*(np.concatenate([getattr(part, name) for part in (ours, others)])
-                         for name in ours.__dataclass_fields__))
-        return Evaluation(Oracle(both), ours, others)             # type: ignore[arg-type]
+    def everybody(lifter: object, *sets: Samples) -> Evaluation:
+        assert [part.landmarks.mean() for part in sets] == [0, 0, 1]
+        sets = tuple(marked(part, mark) for part, mark in zip(sets, (1e-6, -1e-6, 1.3e-6), strict=True))
+        together = Samples(*(np.concatenate([getattr(part, name) for part in sets])
+                             for name in sets[0].__dataclass_fields__))
+        return Evaluation(Oracle(together), *sets)                # type: ignore[arg-type]
 
     monkeypatch.setattr(Lifter, 'open', lambda *args, **kwargs: SimpleNamespace())
     monkeypatch.setattr(evaluate_lifter, 'Evaluation', everybody)

@@ -150,6 +150,7 @@ def test_the_network_is_told_time_ground_and_stature() -> None:
     assert (asked['confidence'][0, :3].max(axis=1) > 0).all() and (asked['confidence'][0, 3:] == 0).all()
     np.testing.assert_allclose(asked['up'], [[0, -1, 0]])
     np.testing.assert_allclose(asked['stature'], [[1.85, GIVEN_SIGMA]])
+    assert asked['landmarks'] == 1   # BlazePose's skeleton
     lifter.reset()
     lifter([person], CAMERA, 400_000_000)
     assert (network.asked[-1]['confidence'][0, 1:] == 0).all() and (network.asked[-1]['up'] == 0).all()
@@ -164,8 +165,9 @@ def test_keypoints_are_lifted_without_a_pipeline() -> None:
     np.testing.assert_allclose(lifted.position[[0, 2]], truth, atol=1e-6)
     assert np.isnan(lifted.position[1]).all() and (lifted.state[1] == JointState.MISSING).all()
     assert lifted.joints == HUMAN17.joints and (lifted.stature == 1.7).all()
-    as_limbs = lifter.lift(person.pixels[None, BLAZEPOSE33.indices(LIMBS12.joints)], np.ones((1, 12)), CAMERA, 'limbs12')
-    assert as_limbs.position.shape == (1, 17, 3)
+    limbs = person.pixels[None, BLAZEPOSE33.indices(LIMBS12.joints)]
+    as_limbs = lifter.lift(limbs, np.ones((1, 12)), CAMERA, 'limbs12')
+    assert as_limbs.position.shape == (1, 17, 3) and lifter.engine.asked[-1]['landmarks'] == 0
     assert lifter.lift(np.zeros((0, 33, 2)), np.zeros((0, 33)), CAMERA).position.shape == (0, 17, 3)
 
 

@@ -60,7 +60,8 @@ def network() -> WindowLifter:
 def inputs_of(samples: Samples, up: bool = True) -> list[torch.Tensor]:
     stature = np.tile(np.float32([1.7, 0.1]), (len(samples), 1))
     return [torch.from_numpy(array) for array in (
-        samples.rays, samples.confidence, samples.age, samples.up if up else 0 * samples.up, stature)]
+        samples.rays, samples.confidence, samples.age, samples.up if up else 0 * samples.up,
+        samples.landmarks[:, None], stature)]
 
 
 def test_the_turned_camera_looks_at_the_person_and_stays_level() -> None:
@@ -101,10 +102,10 @@ def test_normalised_joints_have_mean_0_and_variance_1_whatever_is_missing() -> N
 
 
 def test_the_stature_scales_people_and_widens_them_along_their_rays(network: WindowLifter, samples: Samples) -> None:
-    rays, confidence, age, up, _ = inputs_of(samples)
+    *told, _ = inputs_of(samples)
     count = len(samples)
     with torch.no_grad():
-        one, two, unsure = (network(rays, confidence, age, up, torch.tensor([stature]).expand(count, 2))
+        one, two, unsure = (network(*told, torch.tensor([stature]).expand(count, 2))
                             for stature in ((1.0, 0.0), (2.0, 0.0), (1.0, 0.1)))
     torch.testing.assert_close(two[0], 2 * one[0])
     torch.testing.assert_close(two[1], 2 * one[1])
@@ -124,7 +125,7 @@ def test_covariances_are_symmetric_and_positive(network: WindowLifter, samples: 
 def test_a_network_sees_the_same_person_at_the_border_as_in_the_middle(network: WindowLifter, samples: Samples) -> None:
     """With the location hidden from it, the turned person gives the turned result."""
     location = slice(3 * len(INPUTS), 3 * len(INPUTS) + 2)
-    for layer in (network.first[0], network.past[0]):
+    for layer in (network.first, network.past[0]):
         layer.weight.data[:, location] = 0
     whole = samples.where((samples.confidence > 0).all(axis=(1, 2)))
     stature = np.tile(np.float32([1.7, 0.1]), (len(whole), 1))
@@ -179,7 +180,7 @@ def test_only_covariances_follow_the_likelihood(samples: Samples) -> None:
 def batches_of(samples: Samples):
     truth = samples.points / samples.stature[:, None, None]
     arrays = {'rays': samples.rays, 'confidence': samples.confidence, 'age': samples.age, 'up': samples.up,
-              'points': truth}
+              'landmarks': samples.landmarks[:, None], 'points': truth}
     yield {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 

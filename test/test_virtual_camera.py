@@ -11,11 +11,12 @@ from procedural import motion, standing
 from pose3d_ros.past import AGES
 from pose3d_ros.skeleton import HUMAN17
 from pose3d_ros.stature import stature
-from pose3d_ros.train.body import BodyVariation, WindowRandom, shift_marks, vary
+from pose3d_ros.train.body import BodyVariation, shift_marks, vary
 from pose3d_ros.train.errors import NO_ERRORS, ErrorModel
 from pose3d_ros.train.mocap import Mocap
 from pose3d_ros.train.samples import EVALUATION, INPUTS, NO_MASKS, SampleSettings, make_samples
 from pose3d_ros.train.virtual_camera import LIMBS, ROBOT, TORSO, look, optical_axes
+from pose3d_ros.train.window_random import WindowRandom
 
 LEVEL = replace(ROBOT, pitch_deg=(0.0, 0.0), roll_sd_deg=0.0, height_m=(1.0, 1.0), distance_m=(4.0, 4.0))
 LEFT, RIGHT = (HUMAN17.index(f'{side}_shoulder') for side in ('left', 'right'))
@@ -169,9 +170,9 @@ def test_a_body_stays_itself_over_a_window() -> None:
 def test_marks_shift_joints_but_not_the_stature_they_belong_to() -> None:
     poses = motion(200)
     height = stature(poses)
-    shifted = shift_marks(poses, WindowRandom(np.random.default_rng(11), 1), BodyVariation(marks=0.5), height)
+    shifted, marked = shift_marks(poses, WindowRandom(np.random.default_rng(11), 1), BodyVariation(marks=0.5), height)
     untouched = (shifted == poses).all(axis=(1, 2))
-    assert 0.3 < untouched.mean() < 0.7
+    assert 0.3 < untouched.mean() < 0.7 and (marked == ~untouched).all()
     hips = HUMAN17.indices(['left_hip', 'right_hip'])
     np.testing.assert_allclose(shifted[~untouched, 0], shifted[~untouched][:, hips].mean(axis=1), atol=1e-6)
     moved = np.linalg.norm(shifted - poses, axis=-1)[~untouched]

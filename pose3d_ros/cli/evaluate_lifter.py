@@ -36,7 +36,7 @@ Coverage and NEES of {MAIN} itself are over everybody in the set, in view or not
 _single: without past frames. _up: the direction of gravity is known. _stature: the person's stature is known.
 _ground: the floor is known exactly, people stand on it, their lower ankle in view; _ground_off: known with the errors
 that a robot expects by default (0.01 rad, 2 cm); _ground_unused: the same people without it.
-_population: people of other statures.
+_population: people of other statures. _landmarks: as a detector of landmarks marks them, in input and truth.
 By what is seen: the same people, whole body in view, the rest hidden. Distance is from the camera to the pelvis."""
 
 
@@ -60,13 +60,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(args: argparse.Namespace) -> int:
     """Print the tables, write the figures and the charts."""
     from pose3d_ros.lift import Lifter
-    from pose3d_ros.train.samples import EVALUATION, POPULATION, make_samples
+    from pose3d_ros.train.samples import EVALUATION, MARKED, POPULATION, make_samples
 
     mocap = load_split(args, args.split)
     lifter = Lifter.open(args.model, runtime='cpu', threads=args.threads)
-    samples, population = (make_samples(mocap, args.samples, np.random.default_rng(args.seed), settings)
-                           for settings in (EVALUATION, POPULATION))
-    evaluation = Evaluation(lifter, samples, population)
+    samples, population, marked = (make_samples(mocap, args.samples, np.random.default_rng(args.seed), settings)
+                                   for settings in (EVALUATION, POPULATION, MARKED))
+    evaluation = Evaluation(lifter, samples, population, marked)
     figures = evaluation.figures()
     print(f'{len(samples)} views of {len(mocap)} frames, subjects {", ".join(sorted(set(mocap.subject)))} '
           f'({args.split}), seed {args.seed}')
@@ -81,15 +81,15 @@ def run(args: argparse.Namespace) -> int:
 class Evaluation:
     """What the lifter makes of samples under various conditions. People are lifted once per condition, then grouped.
 
-    population: samples of the same people in other sizes.
+    population: samples of the same people in other sizes; marked: as a detector of landmarks marks them.
     """
 
-    def __init__(self, lifter: Lifter, samples: Samples, population: Samples) -> None:
+    def __init__(self, lifter: Lifter, samples: Samples, population: Samples, marked: Samples) -> None:
         from pose3d_ros.records import GroundPlane
         from pose3d_ros.train.assess import on_the_floor, shown, single_frame, whole_body
 
         whole, floor = whole_body(samples), on_the_floor(samples)
-        in_view, sized = samples.where(whole), population.where(whole_body(population))
+        in_view, sized, marked = (part.where(whole_body(part)) for part in (samples, population, marked))
         self.everybody = lift(lifter, samples)
         self.samples = samples
         unknown = self.everybody.where(whole)
@@ -106,6 +106,8 @@ class Evaluation:
             '_ground_unused': self.everybody.where(floor & whole),
             '_population': lift(lifter, sized),
             '_population_stature': lift(lifter, sized, stature=True),
+            '_landmarks': lift(lifter, marked),
+            '_landmarks_stature': lift(lifter, marked, stature=True),
         }
         self.parts = {part: lift(lifter, shown(in_view, part))
                       for part in ('hips_and_up', 'upper_half', 'head_and_shoulders', 'one_side')}
@@ -156,8 +158,8 @@ def lift(lifter: Lifter, samples: Samples, up: bool = False, stature: bool = Fal
     if stature:
         sizes[:, 0], sizes[:, 1] = samples.stature, GIVEN_SIGMA
     gravity = samples.up if up else np.zeros_like(samples.up)
-    parts = [lifter.run(samples.rays[i:i + BATCH], samples.confidence[i:i + BATCH], samples.age[i:i + BATCH],
-                        gravity[i:i + BATCH], sizes[i:i + BATCH]) for i in range(0, len(samples), BATCH)]
+    told = (samples.rays, samples.confidence, samples.age, gravity, sizes, samples.landmarks)
+    parts = [lifter.run(*(array[i:i + BATCH] for array in told)) for i in range(0, len(samples), BATCH)]
     position, covariance = (np.concatenate(part) for part in zip(*parts))
     return Outcome(position.astype(np.float64), covariance.astype(np.float64), samples.points.astype(np.float64))
 

@@ -51,29 +51,33 @@ class Unit:
     turn: Tensor
 
 
-class Layer(nn.Sequential):
-    """Linear, batch norm, ReLU; the two first become one for export."""
-
-    def __init__(self, features_in: int, features_out: int) -> None:
-        super().__init__(nn.Linear(features_in, features_out), nn.BatchNorm1d(features_out), nn.ReLU())
-
-
 class ResidualBlock(nn.Module):
-    """Two layers added to the input (AbsPoseLifter, section 3.2, in the order of Martinez et al., without dropout)."""
+    """Twice batch norm, ReLU, linear, added to the input (AbsPoseLifter, section 3.2, without dropout)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.layers = nn.Sequential(Layer(width, width), Layer(width, width))
+        self.first_norm, self.first = nn.BatchNorm1d(width), nn.Linear(width, width)
+        self.second_norm: nn.Module = nn.BatchNorm1d(width)
+        self.second = nn.Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.layers(x)
+        y = self.first(self.first_norm(x).relu())
+        return x + self.second(self.second_norm(y).relu())
+
+    def fold(self) -> None:
+        """Make the second batch norm part of the linear layer before it."""
+        if isinstance(self.second_norm, nn.BatchNorm1d):
+            self.first = fuse_linear_bn_eval(self.first, self.second_norm)
+            self.second_norm = nn.Identity()
 
 
 class WindowLifter(nn.Module):
-    """rays (N, T, J, 2), confidence (N, T, J), age (N, T) s, up (N, 3), stature (N, 2) m to joints in metres.
+    """2D joints of people, and what else is known of them, to joints in metres.
 
+    rays (N, T, J, 2), confidence (N, T, J), age (N, T) s, up (N, 3), landmarks (N, 1), stature (N, 2) m.
     Newest frame first; a joint or frame with confidence 0 is missing. up: unit vector away from the ground in the
-    optical frame, or zeros where it is not known. stature: value and standard deviation. Out: relative (N, K, 3) m,
+    optical frame, or zeros where it is not known. landmarks: 1 where the joints are what a detector of landmarks
+    marks, 0 where they are joint centres. stature: value and standard deviation. Out: relative (N, K, 3) m,
     against the first of the K joints; root (N, 3) m; covariance (N, K, 3, 3) m^2 of the absolute joints. Axes of the
     camera's optical frame. input_points (J, K) makes the input joints from the output joints.
     """
@@ -83,7 +87,7 @@ class WindowLifter(nn.Module):
         self.frames = frames
         self.input_points: Tensor
         self.register_buffer('input_points', torch.tensor(input_points, dtype=torch.float32))
-        self.diagonal: Tensor  # (3, 9): where the three values on the diagonal of a triangle go, and the three beside it
+        self.diagonal: Tensor  # (3, 9): where the values on the diagonal of a triangle go; below: those beside it
         self.register_buffer('diagonal', torch.eye(9)[[0, 4, 8]], persistent=False)
         self.below: Tensor
         self.register_buffer('below', torch.eye(9)[[3, 6, 7]], persistent=False)
@@ -91,16 +95,16 @@ class WindowLifter(nn.Module):
         self.register_buffer('trust', torch.ones(1))
         self.mixed = False  # bfloat16 inside the wide layers, where nearly all the time goes; the ends stay exact
         self.joints_in, self.joints_out = self.input_points.shape
-        now, then = 3 * self.joints_in + 3 + 3, 5 * self.joints_in + 4
+        now, then = 3 * self.joints_in + 7, 5 * self.joints_in + 4
         self.past = nn.Sequential(nn.Linear(now + then, 2 * PAST), nn.ReLU(), nn.Linear(2 * PAST, PAST))
-        self.first = Layer(now + (frames - 1) * (PAST + 1), width)
-        self.blocks = nn.Sequential(*(ResidualBlock(width) for _ in range(blocks)))
+        self.first = nn.Linear(now + (frames - 1) * (PAST + 1), width)
+        self.blocks = nn.Sequential(*(ResidualBlock(width) for _ in range(blocks)), nn.BatchNorm1d(width), nn.ReLU())
         self.last = _small(width, 3 * self.joints_out - 2 + self.joints_in)
         self.doubt = nn.Sequential(nn.Linear(width, 192), nn.ReLU(), _small(192, 6 * self.joints_out))
 
-    def forward(self, rays: Tensor, confidence: Tensor, age: Tensor, up: Tensor,
+    def forward(self, rays: Tensor, confidence: Tensor, age: Tensor, up: Tensor, landmarks: Tensor,
                 stature: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        unit = self.unit(rays, confidence, age, up)
+        unit = self.unit(rays, confidence, age, up, landmarks)
         size, sigma = stature[:, None, :1], stature[:, None, 1:]
         turn = unit.turn * size
         relative, root = unit.relative @ turn, unit.root @ turn
@@ -109,7 +113,7 @@ class WindowLifter(nn.Module):
         covariance = spread @ spread.transpose(2, 3) + along @ along.transpose(2, 3)
         return relative, root.reshape(-1, 3), covariance
 
-    def unit(self, rays: Tensor, confidence: Tensor, age: Tensor, up: Tensor) -> Unit:
+    def unit(self, rays: Tensor, confidence: Tensor, age: Tensor, up: Tensor, landmarks: Tensor) -> Unit:
         """Return the result in units of the stature; the arguments are those of forward."""
         shape = (-1, self.frames, self.joints_in)
         confidence = confidence.clamp(0, 1).reshape(*shape, 1)
@@ -123,8 +127,9 @@ class WindowLifter(nn.Module):
         turned = (directions[..., :2] / directions[..., 2:].clamp(min=NEAREST)).reshape(*shape, 2)
         body, mean, scale = normalise(turned, seen)
 
-        place_and_up = torch.cat([location.clamp(-WIDEST, WIDEST), scale[:, 0].log(), up[:, None] @ columns], dim=2)
-        hidden = self._features(body, mean, scale, seen, confidence, age, place_and_up)
+        told = torch.cat([location.clamp(-WIDEST, WIDEST), scale[:, 0].log(), up[:, None] @ columns,
+                          landmarks[:, None]], dim=2)
+        hidden = self._features(body, mean, scale, seen, confidence, age, told)
         output, doubt = self.last(hidden), self.doubt(hidden.detach())
         pose = torch.cat([0 * output[:, :3], output[:, 1:3 * self.joints_out - 2]], dim=1)
         relative = pose.reshape(-1, self.joints_out, 3)
@@ -137,18 +142,18 @@ class WindowLifter(nn.Module):
         return Unit(relative, place(turned[:, 0], points, depth, weight), factor, turn)
 
     def _features(self, body: Tensor, mean: Tensor, scale: Tensor, seen: Tensor, confidence: Tensor, age: Tensor,
-                  place_and_up: Tensor) -> Tensor:
-        """Return the hidden features (N, width); body (N, T, J, 2), mean and scale (N, T, 1, .), place_and_up (N, 1, 6).
+                  told: Tensor) -> Tensor:
+        """Return the hidden features (N, width); body (N, T, J, 2), mean and scale (N, T, 1, .), told (N, 1, 7).
 
         Of each past frame: its pose, how the joints moved since, and how the whole body moved and grew.
         """
         older, before = self.frames - 1, age[:, 1:].reshape(-1, self.frames - 1, 1, 1)
         joints = torch.cat([body, confidence], dim=3).reshape(-1, self.frames, 3 * self.joints_in)
-        now = torch.cat([joints[:, :1], place_and_up], dim=2)
+        now = torch.cat([joints[:, :1], told], dim=2)
         speed = (body[:, :1] - body[:, 1:]) * (0.2 * seen[:, 1:] * seen[:, :1] / (before + SPEED_AGE))
-        whole = torch.cat([(mean[:, 1:] - mean[:, :1]) / scale[:, :1], (scale[:, 1:] / scale[:, :1]).log(), before], dim=3)
+        moved, grown = (mean[:, 1:] - mean[:, :1]) / scale[:, :1], (scale[:, 1:] / scale[:, :1]).log()
         then = [now.repeat(1, older, 1), joints[:, 1:], speed.reshape(-1, older, 2 * self.joints_in),
-                whole.reshape(-1, older, 4)]
+                torch.cat([moved, grown, before], dim=3).reshape(-1, older, 4)]
         there = seen[:, 1:].amax(dim=2)                                                         # (N, T - 1, 1)
         with torch.autocast(body.device.type, torch.bfloat16, enabled=self.mixed and self.training):
             past = self.past(torch.cat(then, dim=2)).float()
@@ -162,11 +167,11 @@ class WindowLifter(nn.Module):
         return (0.03 * entries).reshape(-1, self.joints_out, 3, 3)
 
     def folded(self) -> WindowLifter:
-        """Return a copy for export, whose batch norms are part of the linear layers before them."""
+        """Return a copy for export, with batch norms made part of the linear layers before them where that is so."""
         network = copy.deepcopy(self).eval()
-        for layer in network.modules():
-            if isinstance(layer, Layer):
-                layer[0], layer[1] = fuse_linear_bn_eval(layer[0], layer[1]), nn.Identity()
+        for block in network.blocks:
+            if isinstance(block, ResidualBlock):
+                block.fold()
         return network
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from pose3d_ros.skeleton import HUMAN17
 from pose3d_ros.stature import CHAIN_ENDS, stature
+from pose3d_ros.train.window_random import WindowRandom
 
 PARENTS = np.array([HUMAN17.index(parent) if parent else 0 for parent in HUMAN17.parents])
 PELVIS = HUMAN17.index('pelvis')
@@ -40,8 +41,9 @@ class BodyVariation:
     bone_sd: float = 0.035             # of a bone's length, left and right alike
     side_sd: float = 0.01              # of a bone's length, left against right
     hip_width: tuple[float, float] = (0.9, 1.5)         # factor: 2D detectors mark hips wider than motion capture does
-    # What detectors mark is not where motion capture puts joints. Ranges in m, of somebody of 1.70 m:
-    marks: float = 0.65                                 # chance of other marks than those of motion capture
+    # Detectors of landmarks do not mark the centres of joints as motion capture does. Ranges in m, of somebody of
+    # 1.70 m, about what BlazePose marks on the sample footage:
+    marks: float = 0.65                                 # chance of landmarks instead of joint centres
     hip_mark: tuple[float, float] = (0.01, 0.06)        # down the thigh; the pelvis goes with them
     ankle_mark: tuple[float, float] = (0.0, 0.04)       # up the shank
     shoulder_mark: tuple[float, float] = (0.0, 0.03)    # down the trunk
@@ -54,7 +56,8 @@ class BodyVariation:
 
 
 NO_VARIATION = BodyVariation(mirror=0.0, stature_sd=0.0, stature_mean=float('nan'), bone_sd=0.0, side_sd=0.0,
-                             hip_width=(1.0, 1.0), marks=0.0, swap_arms=0.0, swap_legs=0.0, crouch=0.0, bend=0.0, lie=0.0)
+                             hip_width=(1.0, 1.0), marks=0.0, swap_arms=0.0, swap_legs=0.0, crouch=0.0, bend=0.0,
+                             lie=0.0)
 
 
 def to_bones(positions: NDArray) -> NDArray:
@@ -84,38 +87,6 @@ def rotation_about(axis: NDArray, angle: NDArray) -> NDArray:
     cross = np.stack([zero, -z, y, z, zero, -x, -y, x, zero], axis=-1).reshape(-1, 3, 3)
     return (np.eye(3, dtype=axis.dtype) + np.sin(angle)[:, None, None] * cross
             + (1 - np.cos(angle))[:, None, None] * (cross @ cross))
-
-
-class WindowRandom:
-    """Random numbers of which `frames` rows in a row are alike: one body stays itself over the frames of a window."""
-
-    def __init__(self, rng: np.random.Generator, frames: int) -> None:
-        self.rng = rng
-        self.frames = frames
-
-    def random(self, count: int) -> NDArray:
-        """Return uniform numbers (count,) in 0..1."""
-        return self._repeated(self.rng.random(count // self.frames, dtype=np.float32))
-
-    def uniform(self, low: float, high: float, shape: int | tuple[int, ...]) -> NDArray:
-        """Return uniform numbers in low..high; the first axis of the shape counts frames."""
-        return (low + (high - low) * self._repeated(self.rng.random(self._rows(shape), dtype=np.float32))).astype('f4')
-
-    def normal(self, mean: float, deviation: float, shape: int | tuple[int, ...]) -> NDArray:
-        """Return normal numbers; the first axis of the shape counts frames."""
-        return (mean + deviation * self._repeated(
-            self.rng.standard_normal(self._rows(shape), dtype=np.float32))).astype('f4')
-
-    def newest(self, values: NDArray) -> NDArray:
-        """Return for every frame what holds for the newest of its window."""
-        return self._repeated(values[::self.frames])
-
-    def _rows(self, shape: int | tuple[int, ...]) -> tuple[int, ...]:
-        shape = (shape,) if isinstance(shape, int) else shape
-        return (shape[0] // self.frames, *shape[1:])
-
-    def _repeated(self, values: NDArray) -> NDArray:
-        return np.repeat(values, self.frames, axis=0) if self.frames > 1 else values
 
 
 def vary(positions: NDArray, others: NDArray, rng: np.random.Generator, settings: BodyVariation,
@@ -262,13 +233,14 @@ def _resize(bones: NDArray, rng: WindowRandom, settings: BodyVariation) -> NDArr
     return bones
 
 
-def shift_marks(positions: NDArray, rng: WindowRandom, settings: BodyVariation, height: NDArray) -> NDArray:
-    """Move hips, ankles and shoulders of poses (B, 17, 3) to where a detector might mark them.
+def shift_marks(positions: NDArray, rng: WindowRandom, settings: BodyVariation,
+                height: NDArray) -> tuple[NDArray, NDArray[np.bool_]]:
+    """Move hips, ankles and shoulders of some of the poses (B, 17, 3) to where a detector marks them.
 
-    height (B,) m: the stature, which is that of the bones before.
+    height (B,) m: the stature, which is that of the bones before. Returns the poses and whose marks they have (B,).
     """
     if settings.marks <= 0:
-        return positions
+        return positions, np.zeros(len(positions), dtype=np.bool_)
     result = positions.copy()
     for leg in (LEFT_LEG, RIGHT_LEG):
         for joint, towards, by in ((leg[0], leg[1], settings.hip_mark), (leg[2], leg[1], settings.ankle_mark)):
@@ -277,7 +249,8 @@ def shift_marks(positions: NDArray, rng: WindowRandom, settings: BodyVariation, 
         by = height * rng.uniform(*settings.shoulder_mark, len(height))
         result[:, arm[0]] += _step(positions, arm[0], leg[0], by)
     result[:, PELVIS] = result[:, [LEFT_LEG[0], RIGHT_LEG[0]]].mean(axis=1)
-    return np.where(_chance(rng, settings.marks, positions), result, positions)
+    marked = _chance(rng, settings.marks, positions)
+    return np.where(marked, result, positions), marked[:, 0, 0]
 
 
 def _step(positions: NDArray, start: int, towards: int, length: NDArray) -> NDArray:

@@ -109,7 +109,7 @@ def _people(count: int, rng: np.random.Generator) -> dict[str, NDArray[np.float3
     up = rng.normal(0, 1, (count, 3))
     arrays = {'rays': rng.normal(0, 0.2, (*confidence.shape, 2)), 'confidence': confidence,
               'age': np.tile(0.1 * np.arange(WINDOW), (count, 1)), 'up': up / np.linalg.norm(up, axis=1)[:, None],
-              'stature': np.tile([1.7, 0.1], (count, 1))}
+              'landmarks': rng.integers(0, 2, (count, 1)), 'stature': np.tile([1.7, 0.1], (count, 1))}
     return {name: array.astype(np.float32) for name, array in arrays.items()}
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -31,7 +33,7 @@ class LifterSettings:
     batch: int = 256
     pool: int = 4096               # people drawn at a time
     uses: int = 4                  # of each, every time with other errors, hidden joints and ground
-    pose_weight: float = 6.0       # lambda of AbsPoseLifter's equation 7, for statures
+    pose_weight: float = 10.0      # lambda of AbsPoseLifter's equation 7, for statures
     depth_weight: float = 2.0      # of errors of the root's place, relative to its depth
     doubt_weight: float = 0.02     # of the likelihood that covariances are learnt from
     know_up: float = 0.5           # share of people whose upward direction the network is told
@@ -49,20 +51,31 @@ def make_network(settings: LifterSettings) -> WindowLifter:
 
 def batches(mocap: Mocap, samples: SampleSettings, settings: LifterSettings,
             rng: np.random.Generator) -> Iterator[dict[str, NDArray]]:
-    """Yield batches for ever: rays, confidence, age, up and the truth, points (B, 17, 3) in statures."""
+    """Yield batches for ever: what the network is shown, and the truth, points (B, 17, 3) in statures.
+
+    While some are learnt from, the next are drawn on another core.
+    """
     weights = mocap.frame_weights()
     count = max(settings.pool // settings.batch, 1) * settings.batch
-    while True:
+
+    def draw() -> list[dict[str, NDArray]]:
         scenes = make_scenes(mocap, count, rng, samples, weights)
+        drawn = []
         for _ in range(settings.uses):
-            drawn = detect(scenes, rng, samples)
-            up = known_up(drawn.up, settings, rng)
-            order = rng.permutation(count)
-            for start in range(0, count, settings.batch):
-                chosen = order[start:start + settings.batch]
-                part = drawn.where(chosen)
-                yield {'rays': part.rays, 'confidence': part.confidence, 'age': part.age, 'up': up[chosen],
-                       'points': part.points / part.stature[:, None, None]}
+            seen = detect(scenes, rng, samples).where(rng.permutation(count))
+            arrays = {'rays': seen.rays, 'confidence': seen.confidence, 'age': seen.age,
+                      'up': known_up(seen.up, settings, rng), 'landmarks': seen.landmarks[:, None],
+                      'points': seen.points / seen.stature[:, None, None]}
+            drawn += [{name: array[start:start + settings.batch] for name, array in arrays.items()}
+                      for start in range(0, count, settings.batch)]
+        return drawn
+
+    with ThreadPoolExecutor(1) as other_core:
+        coming = other_core.submit(draw)
+        while True:
+            drawn = coming.result()
+            coming = other_core.submit(draw)
+            yield from drawn
 
 
 def known_up(up: NDArray, settings: LifterSettings, rng: np.random.Generator) -> NDArray[np.float32]:
@@ -72,15 +85,16 @@ def known_up(up: NDArray, settings: LifterSettings, rng: np.random.Generator) ->
     return np.where(rng.random((len(up), 1)) < settings.know_up, tilted, np.float32(0))
 
 
-def loss(network: nn.Module, batch: dict[str, Tensor], settings: LifterSettings) -> Tensor:
+def loss(network: WindowLifter, batch: dict[str, Tensor], settings: LifterSettings) -> Tensor:
     """Return the loss: relative depth, distance per joint (after equation 7), and what covariances are learnt from."""
-    unit = network.unit(batch['rays'], batch['confidence'], batch['age'], batch['up'])
+    unit = network.unit(*(batch[name] for name in ('rays', 'confidence', 'age', 'up', 'landmarks')))
     truth = batch['points'] @ unit.turn.transpose(1, 2)
     root = truth[:, 0]
     depth = (unit.root[:, 0, 2].log() - root[:, 2].clamp(min=1e-2).log()).abs().mean()
     across = (unit.root[:, 0, :2] - root[:, :2]).norm(dim=1) / root[:, 2].clamp(min=1e-2)
     pose = (unit.relative - (truth - truth[:, :1]))[:, 1:].norm(dim=2).mean()
-    return settings.depth_weight * (depth + across.mean()) + settings.pose_weight * pose + settings.doubt_weight * unlikelihood(unit, truth)
+    return (settings.depth_weight * (depth + across.mean()) + settings.pose_weight * pose
+            + settings.doubt_weight * unlikelihood(unit, truth))
 
 
 def unlikelihood(unit: Unit, truth: Tensor) -> Tensor:
@@ -107,7 +121,8 @@ def predict(network: nn.Module, samples: Samples, stature: NDArray, up: NDArray 
     """
     network.eval()
     up = np.zeros((len(samples), 3), np.float32) if up is None else up
-    arrays = [np.asarray(array, np.float32) for array in (samples.rays, samples.confidence, samples.age, up, stature)]
+    arrays = [np.asarray(array, np.float32) for array in (
+        samples.rays, samples.confidence, samples.age, up, samples.landmarks[:, None], stature)]
     parts = [[output.numpy() for output in network(*(torch.from_numpy(array[i:i + batch]) for array in arrays))]
              for i in range(0, len(samples), batch)]
     relative, root, covariance = (np.concatenate(part) for part in zip(*parts))
@@ -139,7 +154,7 @@ def train(mocap: Mocap, validation: Mocap, out: Path, settings: LifterSettings, 
     check = make_samples(validation, settings.validation_samples, np.random.default_rng(VALIDATION_SEED), EVALUATION)
     identity = {'network': 'lifter', 'width': settings.width, 'blocks': settings.blocks, 'batch': settings.batch}
     run = Run(make_network(settings), loop, identity, command)
-    return fit(run, lambda network, batch: loss(network, batch, settings),
+    return fit(run, lambda network, batch: loss(cast(WindowLifter, network), batch, settings),
                lambda rng: batches(mocap, samples, settings, rng), lambda network: validate(network, check), out,
                minutes, quiet)
 

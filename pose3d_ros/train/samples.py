@@ -15,7 +15,6 @@ from pose3d_ros.train.body import (
     NO_VARIATION,
     PELVIS,
     BodyVariation,
-    WindowRandom,
     rotation_about,
     shift_marks,
     vary,
@@ -23,6 +22,7 @@ from pose3d_ros.train.body import (
 from pose3d_ros.train.errors import ErrorModel
 from pose3d_ros.train.mocap import Mocap
 from pose3d_ros.train.virtual_camera import LIMBS, ROBOT, CameraDistribution, look
+from pose3d_ros.train.window_random import WindowRandom
 
 EARS = len(LIMBS12)
 NECK, HEAD = HUMAN17.index('neck'), HUMAN17.index('head')
@@ -33,7 +33,8 @@ TORSO_INPUTS = [INPUTS.index(joint) for joint in TORSO]
 class MaskModel:
     """Which joints are hidden beyond those outside the image: chances per person."""
 
-    lower_body: float = 0.10      # knees and ankles; in half of these cases the hips too
+    lower_body: float = 0.16      # knees and ankles; in half of these cases the hips too
+    below_chest: float = 0.04     # all but head, shoulders and elbows
     upper_body: float = 0.02      # elbows, wrists, ears
     one_side: float = 0.05        # all limb joints of one side
     ears: float = 0.08
@@ -42,7 +43,7 @@ class MaskModel:
     min_torso: int = MIN_TORSO
 
 
-NO_MASKS = MaskModel(lower_body=0, upper_body=0, one_side=0, ears=0, single=0)
+NO_MASKS = MaskModel(lower_body=0, below_chest=0, upper_body=0, one_side=0, ears=0, single=0)
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,8 @@ class SampleSettings:
 
 # Held-out people as they were recorded, seen as a robot would see them, with the past that a video gives.
 EVALUATION = SampleSettings(body=NO_VARIATION, window=STEADY)
+# The same people as a detector of landmarks marks them.
+MARKED = replace(EVALUATION, body=replace(NO_VARIATION, marks=1.0))
 # The same people in the sizes of a population: a handful of recorded subjects says little about how tall people are.
 POPULATION = replace(EVALUATION, body=replace(
     NO_VARIATION, stature_mean=BodyVariation.stature_mean, stature_sd=BodyVariation.stature_sd))
@@ -97,7 +100,8 @@ class Scenes(_Arrays):
     """What cameras would see without any error, T frames each, newest first.
 
     rays (B, T, 13, 2), seen (B, T, 13); age (B, T) s; image_size (B, T): a person's stature over its depth; points
-    (B, 17, 3) m of the newest frame in the optical frame, up (B, 3) there, camera_height (B,) m; stature (B,) m.
+    (B, 17, 3) m of the newest frame in the optical frame, up (B, 3) there, camera_height (B,) m; stature (B,) m;
+    landmarks (B,): 1 where hips, ankles and shoulders are a detector's landmarks, 0 where they are joint centres.
     """
 
     rays: NDArray[np.float32]
@@ -108,6 +112,7 @@ class Scenes(_Arrays):
     up: NDArray[np.float32]
     camera_height: NDArray[np.float32]
     stature: NDArray[np.float32]
+    landmarks: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -121,6 +126,7 @@ class Samples(_Arrays):
     up: NDArray[np.float32]
     camera_height: NDArray[np.float32]
     stature: NDArray[np.float32]
+    landmarks: NDArray[np.float32]
 
     @property
     def relative(self) -> NDArray[np.float32]:
@@ -149,7 +155,7 @@ def make_scenes(mocap: Mocap, count: int, rng: np.random.Generator, settings: Sa
     lent, _ = _motion(mocap, others, age)
     poses = vary(position.reshape(-1, 17, 3), lent.reshape(-1, 17, 3), rng, settings.body, frames=WINDOW)
     height = stature(poses[::WINDOW])
-    poses = shift_marks(poses, WindowRandom(rng, WINDOW), settings.body, np.repeat(height, WINDOW))
+    poses, marked = shift_marks(poses, WindowRandom(rng, WINDOW), settings.body, np.repeat(height, WINDOW))
     poses = poses.reshape(count, WINDOW, 17, 3)
     views = look(poses[:, 0], rng, settings.cameras)
 
@@ -161,7 +167,7 @@ def make_scenes(mocap: Mocap, count: int, rng: np.random.Generator, settings: Sa
     return Scenes(np.concatenate([rays[..., LIMBS, :], ears_ray[..., None, :]], axis=-2),
                   np.concatenate([visible[..., LIMBS], ears_seen], axis=-1) & present[..., None],
                   age, height[:, None] / np.maximum(points[..., PELVIS, 2], np.float32(0.3)),
-                  views.points, views.up, views.camera_height, height)
+                  views.points, views.up, views.camera_height, height, marked[::WINDOW].astype(np.float32))
 
 
 def detect(scenes: Scenes, rng: np.random.Generator, settings: SampleSettings) -> Samples:
@@ -170,7 +176,7 @@ def detect(scenes: Scenes, rng: np.random.Generator, settings: SampleSettings) -
     error, confidence = settings.errors.sample(scenes.age, INPUTS, rng)
     rays = scenes.rays + error * scenes.image_size[..., None, None]
     return Samples(np.where(seen[..., None], rays, np.float32(0)), np.where(seen, confidence, np.float32(0)),
-                   scenes.age, scenes.points, scenes.up, scenes.camera_height, scenes.stature)
+                   scenes.age, scenes.points, scenes.up, scenes.camera_height, scenes.stature, scenes.landmarks)
 
 
 def _ages(count: int, rng: np.random.Generator, window: WindowModel) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
@@ -222,6 +228,7 @@ def _hidden(seen: NDArray, rng: np.random.Generator, masks: MaskModel) -> NDArra
     groups = (
         (masks.lower_body / 2, _inputs('knee', 'ankle')),
         (masks.lower_body / 2, _inputs('hip', 'knee', 'ankle')),
+        (masks.below_chest, ~_inputs('shoulder', 'elbow', 'ears')),
         (masks.upper_body, _inputs('elbow', 'wrist', 'ears')),
         (masks.one_side / 2, _inputs('left_')),
         (masks.one_side / 2, _inputs('right_')),
