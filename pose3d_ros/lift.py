@@ -1,8 +1,8 @@
 """From 2D joints to absolute 3D joints with covariance: one camera, metres in the camera's optical frame.
 
 The network (nets/window.py) is shown one person's joints as rays, with a few moments of the past, and works in units
-of that person's stature. Stature is what one camera cannot see: it is assumed (that of adults), given, or learnt later from
-the floor, and its uncertainty is part of the covariances.
+of that person's stature. Stature is what one camera cannot see: it is assumed (that of adults), given, or learnt later
+from the floor, and its uncertainty is part of the covariances.
 """
 
 from __future__ import annotations
@@ -253,8 +253,8 @@ class Lifter:
         """Return position (N, 17, 3) m and covariance (N, 17, 3, 3) m^2 of what the network is shown.
 
         rays (N, T, 13, 2), confidence (N, T, 13), age (N, T) s: newest first, of the ages of past.AGES or fewer;
-        up (3,) or (N, 3); stature (N, 2): m, value and standard deviation, instead of the lifter's own; landmarks (N,) or one
-        for all: the joints are what a detector of landmarks marks, such as BlazePose, rather than joint centres.
+        up (3,) or (N, 3); stature (N, 2): m, value and standard deviation, instead of the lifter's own; landmarks (N,)
+        or one for all: the joints are what a detector of landmarks marks, such as BlazePose, not joint centres.
         """
         count, frames = age.shape
         arrays = {'rays': rays, 'confidence': confidence, 'age': age}
