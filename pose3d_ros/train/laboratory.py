@@ -34,15 +34,15 @@ class Laboratory:
     """A room with cameras that do not move. World: z up, floor at z = 0, the origin in the middle of the place.
 
     cameras look at a point look_at_m above the middle from all sides alike, distance_m away (along the floor) and
-    height_m above it. People stand anywhere up to area_m from the middle, turned anywhere, so that they are 3 to 7 m
-    away from a camera. focal_px (log-uniform range, of the image as it is): with more than one value, every person is
-    seen with another focal length, as if by sensors of other resolution (Figure 2 (c)), the view angle staying the
+    height_m (range) above it. People stand anywhere up to area_m from the middle, turned anywhere, so that they are 3 to
+    7 m away from a camera. focal_px (log-uniform range, of the image as it is): with more than one value, every person
+    is seen with another focal length, as if by sensors of other resolution (Figure 2 (c)), the view angle staying the
     same. width_px of the (square) image at 1145 px; principal_sd_px: of the principal point, about its middle.
     """
 
     cameras: int = 4
     distance_m: float = 5.0
-    height_m: float = 1.5
+    height_m: tuple[float, float] = (1.5, 1.5)
     look_at_m: float = 0.9
     area_m: float = 2.0
     focal_px: tuple[float, float] = (1145.0, 1145.0)
@@ -52,7 +52,8 @@ class Laboratory:
 
 
 LABORATORY = Laboratory()
-MIXED_FOCAL = Laboratory(focal_px=(700.0, 2000.0))
+# Other focal lengths come with other cameras: from one height, where the floor is in the image would give them away.
+MIXED_FOCAL = Laboratory(focal_px=(700.0, 2000.0), height_m=(0.5, 2.5))
 
 
 @dataclass(frozen=True)
@@ -105,8 +106,9 @@ def shoot(mocap: Mocap, count: int, rng: np.random.Generator, laboratory: Labora
     turned += np.stack([radius * np.cos(spot), radius * np.sin(spot), np.zeros(count)], axis=-1)[:, None]
     bearing = 2 * np.pi * (rng.integers(laboratory.cameras, size=count) + 0.5) / laboratory.cameras
     turned = turned @ np.swapaxes(_about_up(bearing), -1, -2)
-    turned += np.array([laboratory.distance_m, 0, -laboratory.height_m])
-    pitch = np.full(count, np.arctan2(laboratory.look_at_m - laboratory.height_m, laboratory.distance_m))
+    height = rng.uniform(*laboratory.height_m, count)
+    turned += np.stack([np.full(count, laboratory.distance_m), np.zeros(count), -height], axis=-1)[:, None]
+    pitch = np.arctan2(laboratory.look_at_m - height, laboratory.distance_m)
     points = turned @ np.swapaxes(optical_axes(pitch, np.zeros(count)), -1, -2)
 
     low, high = laboratory.focal_px
