@@ -52,7 +52,7 @@ class Laboratory:
 
 
 LABORATORY = Laboratory()
-# Other focal lengths come with other cameras: from one height, where the floor is in the image would give them away.
+# Other focal lengths come with other cameras: from one height, where the floor is would give them away.
 MIXED_FOCAL = Laboratory(focal_px=(700.0, 2000.0), height_m=(0.5, 2.5))
 
 
