@@ -34,10 +34,11 @@ class Laboratory:
     """A room with cameras that do not move. World: z up, floor at z = 0, the origin in the middle of the place.
 
     cameras look at a point look_at_m above the middle from all sides alike, distance_m away (along the floor) and
-    height_m (range) above it. People stand anywhere up to area_m from the middle, turned anywhere, so that they are 3 to
-    7 m away from a camera. focal_px (log-uniform range, of the image as it is): with more than one value, every person
-    is seen with another focal length, as if by sensors of other resolution (Figure 2 (c)), the view angle staying the
-    same. width_px of the (square) image at 1145 px; principal_sd_px: of the principal point, about its middle.
+    height_m (range) above it. People stand anywhere up to area_m from the middle, turned anywhere, so that they are 3
+    to 7 m away from a camera. focal_px (log-uniform range, of the image as it is): with more than one value, every
+    person is seen with another focal length, as if by sensors of other resolution (Figure 2 (c)), the view angle
+    staying the same. width_px of the (square) image at 1145 px; principal_sd_px: of the principal point, about its
+    middle.
     """
 
     cameras: int = 4

@@ -39,15 +39,17 @@ def load_trained(path: Path) -> Trained:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """The same held-out people in the same places, as four kinds of input.
+    """Held-out people as several kinds of input.
 
     exact: true 2D poses; noisy: with errors drawn from the mixture; measured: with the errors of whole poses as they
-    were measured on footage, None without them; mixed: exact, another focal length for everybody.
+    were measured on footage, None without them; other: exact, the same cameras with another focal length for everybody;
+    mixed: the cameras of MIXED_FOCAL.
     """
 
     exact: Shots
     noisy: Shots
     measured: Shots | None
+    other: Shots
     mixed: Shots
 
     @classmethod
@@ -60,7 +62,8 @@ class HeldOut:
         if residuals is not None:
             drawn = residuals[rng.integers(len(residuals), size=count)] * exact.size[:, None, None]
             measured = replace(exact, pixels=exact.pixels + drawn.astype(np.float32))
-        return cls(exact, noisy, measured, held_out(mocap, count, MIXED_FOCAL, seed))
+        other = held_out(mocap, count, replace(LABORATORY, focal_px=MIXED_FOCAL.focal_px), seed)
+        return cls(exact, noisy, measured, other, held_out(mocap, count, MIXED_FOCAL, seed))
 
 
 def table(trained: Mapping[str, Trained], tests: HeldOut) -> Figures:
@@ -79,9 +82,9 @@ def table(trained: Mapping[str, Trained], tests: HeldOut) -> Figures:
     if 'exact' in trained:
         # Trained at one focal length, a network without the canonical loss is this one with that focal length built in.
         network = trained['exact'].network
-        blind = replace(tests.mixed, focal=np.full_like(tests.mixed.focal, LABORATORY.focal_px[0]))
-        found['lab_other_focal'] = {'direct': figures(predict(network, blind), tests.mixed.points),
-                                'canonical': figures(predict(network, tests.mixed), tests.mixed.points)}
+        blind = replace(tests.other, focal=np.full_like(tests.other.focal, LABORATORY.focal_px[0]))
+        found['lab_other_focal'] = {'direct': figures(predict(network, blind), tests.other.points),
+                                    'canonical': figures(predict(network, tests.other), tests.other.points)}
     if 'mixture' in trained:                                                                        # Table 3
         found['lab_root'] = _roots(trained['mixture'], tests.noisy)
     return {test: variants for test, variants in found.items() if variants}
