@@ -96,7 +96,7 @@ def input_rays(skeleton: Skeleton, rays: NDArray, confidence: NDArray) -> tuple[
     rays (N, S, 2), NaN where missing; confidence (N, S). A joint that the skeleton lacks, or that is NaN, comes back
     with ray and confidence 0.
     """
-    seen = np.isfinite(rays).all(axis=-1)
+    seen = np.isfinite(rays[..., 0] + rays[..., 1])
     values = np.empty((*seen.shape, 4), dtype=np.float32)
     values[..., :2] = rays
     values[..., 2] = np.minimum(np.fmax(confidence, LEAST_CONFIDENCE), 1)
@@ -107,13 +107,13 @@ def input_rays(skeleton: Skeleton, rays: NDArray, confidence: NDArray) -> tuple[
     return total[..., :2], total[..., 2]
 
 
-_TORSO_INPUTS = [INPUTS.index(joint) for joint in TORSO]
+# (13, 2): which input joints count as such, and which as part of the trunk.
+_COUNTED = np.array([[1, joint in TORSO] for joint in INPUTS], dtype=np.float32)
 
 
 def enough_seen(confidence: NDArray) -> NDArray[np.bool_]:
     """Return which people (N,) show enough to be lifted: 4 input joints (N, 13), 2 of them shoulders or hips."""
-    seen = np.asarray(confidence) > 0
-    return (seen.sum(axis=1) >= MIN_INPUTS) & (seen[:, _TORSO_INPUTS].sum(axis=1) >= MIN_TORSO)
+    return ((confidence > 0) @ _COUNTED >= (MIN_INPUTS, MIN_TORSO)).all(axis=1)
 
 
 @lru_cache(maxsize=1)

@@ -130,4 +130,13 @@ BLAZEPOSE33 = Skeleton(
         ('left_ankle', 'left_heel'), ('left_heel', 'left_foot_index'))),
 )
 
-SKELETONS = {skeleton.name: skeleton for skeleton in (LIMBS12, HUMAN17, BLAZEPOSE33)}
+# The 17 keypoints of COCO, in its order: what most detectors that people bring along give.
+COCO17 = Skeleton(
+    'coco17',
+    ('nose', 'left_eye', 'right_eye', 'left_ear', 'right_ear', 'left_shoulder', 'right_shoulder', 'left_elbow',
+     'right_elbow', 'left_wrist', 'right_wrist', 'left_hip', 'right_hip', 'left_knee', 'right_knee', 'left_ankle',
+     'right_ankle'),
+    (*LIMBS12.bones, *_both(('left_eye', 'left_ear'), ('nose', 'left_eye'))),
+)
+
+SKELETONS = {skeleton.name: skeleton for skeleton in (LIMBS12, HUMAN17, BLAZEPOSE33, COCO17)}

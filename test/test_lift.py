@@ -25,7 +25,7 @@ from pose3d_ros.lift import (
     joint_states,
 )
 from pose3d_ros.records import JointState, Person2D, PersonState
-from pose3d_ros.skeleton import BLAZEPOSE33, HUMAN17, LIMBS12
+from pose3d_ros.skeleton import BLAZEPOSE33, COCO17, HUMAN17, LIMBS12
 
 LIMBS = HUMAN17.indices(LIMBS12.joints)
 LOWER = ('left_knee', 'right_knee', 'left_ankle', 'right_ankle')
@@ -74,6 +74,14 @@ def test_inputs_are_chosen_by_name_and_the_ears_give_one_point() -> None:
 def test_a_skeleton_without_ears_will_do() -> None:
     _, confidence = input_rays(LIMBS12, np.ones((2, 12, 2)), np.zeros((2, 12)))
     assert (confidence[:, :12] > 0).all() and (confidence[:, 12] == 0).all()  # confidence 0 is not "missing"
+
+
+def test_keypoints_of_coco_serve_all_inputs() -> None:
+    person = seen(standing(4.0))
+    chosen = BLAZEPOSE33.indices(COCO17.joints)
+    of_coco = input_rays(COCO17, person.rays[None, chosen], person.joint_confidence[None, chosen])
+    for ours, theirs in zip(of_coco, input_rays(BLAZEPOSE33, person.rays[None], person.joint_confidence[None])):
+        np.testing.assert_allclose(ours, theirs)
 
 
 def test_the_ears_lie_between_neck_and_head() -> None:
@@ -172,7 +180,7 @@ def test_keypoints_are_lifted_without_a_pipeline() -> None:
 
 
 @pytest.mark.parametrize(('shape', 'skeleton', 'told'), [
-    ((1, 17, 2), 'blazepose33', '33'), ((33, 2), 'blazepose33', '33'), ((1, 17, 2), 'coco', 'coco')])
+    ((1, 17, 2), 'blazepose33', '33'), ((33, 2), 'blazepose33', '33'), ((1, 17, 2), 'openpose', 'openpose')])
 def test_keypoints_of_another_shape_or_skeleton_are_refused(shape: tuple[int, ...], skeleton: str, told: str) -> None:
     with pytest.raises(ValueError, match=told):
         Lifter(KnownNetwork(random_people(1, 7))).lift(np.zeros(shape), np.zeros(shape[:-1]), CAMERA, skeleton)

@@ -133,7 +133,8 @@ class WindowLifter(nn.Module):
         output, doubt = self.last(hidden), self.doubt(hidden.detach())
         pose = torch.cat([0 * output[:, :3], output[:, 1:3 * self.joints_out - 2]], dim=1)
         relative = pose.reshape(-1, self.joints_out, 3)
-        points = self.input_points @ relative
+        # The place is learnt from the pose, not the pose from the place: that bends it towards what suits the depth.
+        points = (self.input_points @ relative).detach()
         # What is learnt is bounded so that exp stays finite.
         trusted = output[:, 3 * self.joints_out - 2:].clamp(-6, 3).exp().reshape(-1, self.joints_in, 1)
         weight = present / (1 + DOUBT * (1 - confidence[:, 0])) ** 2 * trusted

@@ -38,15 +38,16 @@ class BodyVariation:
     stature_mean: float = 1.70                          # m
     stature_sd: float = 0.10                            # m
     stature_range: tuple[float, float] = (1.40, 2.05)   # m
-    bone_sd: float = 0.035             # of a bone's length, left and right alike
+    bone_sd: float = 0.04              # of a bone's length, left and right alike
     side_sd: float = 0.01              # of a bone's length, left against right
-    hip_width: tuple[float, float] = (0.9, 1.5)         # factor: 2D detectors mark hips wider than motion capture does
+    hip_width: tuple[float, float] = (0.9, 1.3)         # factor; detectors mark hips wider than motion capture does
     # Detectors of landmarks do not mark the centres of joints as motion capture does. Ranges in m, of somebody of
     # 1.70 m, about what BlazePose marks on the sample footage:
     marks: float = 0.65                                 # chance of landmarks instead of joint centres
     hip_mark: tuple[float, float] = (0.01, 0.06)        # down the thigh; the pelvis goes with them
-    ankle_mark: tuple[float, float] = (0.0, 0.04)       # up the shank
-    shoulder_mark: tuple[float, float] = (0.0, 0.03)    # down the trunk
+    knee_mark: tuple[float, float] = (0.0, 0.05)        # down the shank
+    ankle_mark: tuple[float, float] = (0.01, 0.055)     # up the shank
+    shoulder_mark: tuple[float, float] = (-0.01, 0.03)  # down the trunk
     swap_arms: float = 0.35            # arms taken from another frame
     swap_legs: float = 0.25            # legs taken from another frame
     crouch: float = 0.15               # of the standing frames: hips and knees bent, seated, squatting or kneeling
@@ -235,7 +236,7 @@ def _resize(bones: NDArray, rng: WindowRandom, settings: BodyVariation) -> NDArr
 
 def shift_marks(positions: NDArray, rng: WindowRandom, settings: BodyVariation,
                 height: NDArray) -> tuple[NDArray, NDArray[np.bool_]]:
-    """Move hips, ankles and shoulders of some of the poses (B, 17, 3) to where a detector marks them.
+    """Move hips, knees, ankles and shoulders of some of the poses (B, 17, 3) to where a detector marks them.
 
     height (B,) m: the stature, which is that of the bones before. Returns the poses and whose marks they have (B,).
     """
@@ -243,7 +244,8 @@ def shift_marks(positions: NDArray, rng: WindowRandom, settings: BodyVariation,
         return positions, np.zeros(len(positions), dtype=np.bool_)
     result = positions.copy()
     for leg in (LEFT_LEG, RIGHT_LEG):
-        for joint, towards, by in ((leg[0], leg[1], settings.hip_mark), (leg[2], leg[1], settings.ankle_mark)):
+        for joint, towards, by in ((leg[0], leg[1], settings.hip_mark), (leg[1], leg[2], settings.knee_mark),
+                                   (leg[2], leg[1], settings.ankle_mark)):
             result[:, joint] += _step(positions, joint, towards, height * rng.uniform(*by, len(height)))
     for arm, leg in ((LEFT_ARM, LEFT_LEG), (RIGHT_ARM, RIGHT_LEG)):
         by = height * rng.uniform(*settings.shoulder_mark, len(height))
