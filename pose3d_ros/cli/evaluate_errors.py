@@ -12,20 +12,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pose3d_ros.cli.errors import UserError
+from pose3d_ros.cli.evaluate_sample import CALIBRATION, REFERENCE_MODEL, STATURE, load_views
 from pose3d_ros.cli.figures import add_json_option, print_table, write_json
+from pose3d_ros.cli.places import config_file
 from pose3d_ros.cli.progress import progress
+from pose3d_ros.cli.sample_errors import MEASURED, STAND_INS, Detections, autocorrelation, detector_errors
+from pose3d_ros.cli.video import VideoReader
+from pose3d_ros.detect import Detector
+from pose3d_ros.runtime.store import ModelStore
 from pose3d_ros.skeleton import HUMAN17
+from pose3d_ros.track import Tracker
 
 if TYPE_CHECKING:
-    from pose3d_ros.cli.sample_errors import Detections
     from pose3d_ros.cli.sample_reference import View
-    from pose3d_ros.cli.video import VideoReader
     from pose3d_ros.records import Person2D
     from pose3d_ros.train.error_fit import FittedErrors
 
 FRAME_RATE = 60          # of the sample
 LAGS_S = (1 / 60, 1 / 30, 0.1, 0.3, 1.0)
-STATURE = 1.72           # m, of the man on the beam
 PLOTTED = 'right_wrist'  # as in Figure 5
 
 
@@ -43,7 +47,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument('--residuals', type=Path, metavar='NPZ',
                         help='write the errors themselves, for `pose3d evaluate paper --residuals`')
     parser.add_argument('--plot', type=Path, metavar='PNG', help=f'draw those of the {PLOTTED} in x (Figure 5)')
-    parser.add_argument('--stature', type=float, default=STATURE, metavar='M', help='of the subject (default 1.72)')
+    parser.add_argument('--stature', type=float, default=STATURE, metavar='M', help='of the subject (default %(default)s)')
     parser.add_argument('--frames', type=int, default=0, help='of each camera, from the start (default: all)')
     parser.add_argument('--runtime', default='auto', help='auto, cpu, cuda or tensorrt')
     add_json_option(parser)
@@ -77,12 +81,6 @@ def run(args: argparse.Namespace) -> int:
 
 def measure(model: str, runtime: str, frames: int, stature: float) -> NDArray[np.float64]:
     """Return the errors (4, T, 17, 2) of a 2D model on the sample footage, against the heavy model elsewhere."""
-    from pose3d_ros.cli.evaluate_sample import CALIBRATION, REFERENCE_MODEL, load_views
-    from pose3d_ros.cli.places import config_file
-    from pose3d_ros.cli.sample_errors import detector_errors
-    from pose3d_ros.cli.video import VideoReader
-    from pose3d_ros.runtime.store import ModelStore
-
     folder = Path(ModelStore().path('sample'))
     views = load_views(config_file(CALIBRATION))
     videos = [VideoReader(folder / f'{view.name}.mp4') for view in views]
@@ -94,9 +92,6 @@ def measure(model: str, runtime: str, frames: int, stature: float) -> NDArray[np
 def detect(model: str, runtime: str, views: Sequence[View], videos: Sequence[VideoReader],
            frames: int) -> tuple[Detections, Detections]:
     """Return the people of all videos [view][frame]: as the tracker leaves them (sides guarded), and as detected."""
-    from pose3d_ros.detect import Detector
-    from pose3d_ros.track import Tracker
-
     detector = Detector.open(model, runtime=runtime)
     tracked: list[list[list[Person2D]]] = []
     detected: list[list[list[Person2D]]] = []
@@ -117,8 +112,6 @@ def detect(model: str, runtime: str, views: Sequence[View], videos: Sequence[Vid
 
 def show(errors: NDArray[np.float64], mixture: FittedErrors, gaussian: FittedErrors) -> dict[str, object]:
     """Print what was fitted per joint and return it as figures."""
-    from pose3d_ros.cli.sample_errors import MEASURED, STAND_INS, autocorrelation
-
     flat = errors.reshape(-1, *errors.shape[2:])
     rows = [['joint', 'errors', 'gamma', 'mean x', 'y', 'sigma x', 'y', '(single x', 'y)', 'log likelihood',
              '(single)']]

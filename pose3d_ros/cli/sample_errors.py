@@ -25,6 +25,8 @@ _HIPS, _SHOULDERS = ('left_hip', 'right_hip'), ('left_shoulder', 'right_shoulder
 STAND_INS = {'pelvis': _HIPS, 'thorax': _SHOULDERS, 'spine': (*_HIPS, *_SHOULDERS),
              'neck': ('left_ear', 'right_ear'), 'head': ('left_ear', 'right_ear')}
 
+MEASURED = HUMAN17.indices(list(LIMBS12.joints))      # what the detector gives itself
+
 Detections = Sequence[Sequence[Sequence[Person2D]]]   # of each view, of each frame
 
 
@@ -88,6 +90,3 @@ def _subject(detections: Detections) -> tuple[Floats, Floats]:
                 confidence[position, frame] = np.nan_to_num(subject.joint_confidence)
     return rays, confidence
 
-
-# The joints that the detector gives itself.
-MEASURED = HUMAN17.indices(list(LIMBS12.joints))
