@@ -47,7 +47,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument('--residuals', type=Path, metavar='NPZ',
                         help='write the errors themselves, for `pose3d evaluate paper --residuals`')
     parser.add_argument('--plot', type=Path, metavar='PNG', help=f'draw those of the {PLOTTED} in x (Figure 5)')
-    parser.add_argument('--stature', type=float, default=STATURE, metavar='M', help='of the subject (default %(default)s)')
+    parser.add_argument('--stature', type=float, default=STATURE, metavar='M',
+                        help='of the subject (default %(default)s)')
     parser.add_argument('--frames', type=int, default=0, help='of each camera, from the start (default: all)')
     parser.add_argument('--runtime', default='auto', help='auto, cpu, cuda or tensorrt')
     add_json_option(parser)
