@@ -113,7 +113,7 @@ _COUNTED = np.array([[1, joint in TORSO] for joint in INPUTS], dtype=np.float32)
 
 def enough_seen(confidence: NDArray) -> NDArray[np.bool_]:
     """Return which people (N,) show enough to be lifted: 4 input joints (N, 13), 2 of them shoulders or hips."""
-    return ((confidence > 0) @ _COUNTED >= (MIN_INPUTS, MIN_TORSO)).all(axis=1)
+    return np.asarray(((confidence > 0) @ _COUNTED >= (MIN_INPUTS, MIN_TORSO)).all(axis=1))
 
 
 @lru_cache(maxsize=1)

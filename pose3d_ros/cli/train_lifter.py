@@ -9,7 +9,7 @@ from pose3d_ros.cli.errors import UserError
 from pose3d_ros.cli.train import add_data_options, add_training_options, command_line, load_split, positive
 
 STEPS, WIDTH = 60000, 512
-SAMPLES, SEED = 32768, 2000
+SAMPLES, SEED = 16384, 2000
 
 
 def add_train_parser(networks: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -65,13 +65,13 @@ def export(args: argparse.Namespace) -> int:
     from pose3d_ros.train.export import export as export_lifter
     from pose3d_ros.train.lifter import load_trained
     from pose3d_ros.train.loop import CHECKPOINT, CheckpointError
-    from pose3d_ros.train.samples import EVALUATION, make_samples
+    from pose3d_ros.train.samples import POPULATION, make_samples
 
     try:
         network, command = load_trained(args.out / CHECKPOINT)
     except CheckpointError as error:
         raise UserError(str(error)) from error
-    trust = calibrate(network, make_samples(load_split(args, 'val'), SAMPLES, np.random.default_rng(SEED), EVALUATION))
+    trust = calibrate(network, make_samples(load_split(args, 'val'), SAMPLES, np.random.default_rng(SEED), POPULATION))
     path = args.onnx or args.out / 'lifter.onnx'
     extra = {'data': ' '.join(file.name for file in args.data) + (
                  f' without {" ".join(args.leave_out)}' if args.leave_out else ''),

@@ -19,7 +19,7 @@ from pose3d_ros.lift import ENGINE_INPUTS, ENGINE_OUTPUTS, INPUTS, WINDOW
 from pose3d_ros.nets.window import WindowLifter
 from pose3d_ros.skeleton import HUMAN17
 from pose3d_ros.train.lifter import predict
-from pose3d_ros.train.metrics import CHI2_3, squared_mahalanobis
+from pose3d_ros.train.metrics import coverage
 from pose3d_ros.train.samples import Samples
 
 OPSET = 17              # what TensorRT 8.5 (JetPack 5) still reads
@@ -34,18 +34,23 @@ class ExportError(RuntimeError):
     """The exported file does not compute what the network does."""
 
 
-def calibrate(network: WindowLifter, samples: Samples) -> float:
+def calibrate(network: WindowLifter, samples: Samples, stature: tuple[float, float] = ADULTS) -> float:
     """Set the network's trust, so that its 90 % ellipsoids hold 90 % of these samples' joints; return the factor.
 
-    The stature is taken as known: what not knowing it adds is no matter of calibration.
+    samples: people whose statures are distributed as `stature` says (mean and standard deviation, m), which is all
+    that the network is told of them.
     """
-    network.trust.fill_(1.0)
-    relative, root, covariance = predict(network, samples, np.stack(
-        [samples.stature, np.zeros_like(samples.stature)], axis=1))
-    distance = squared_mahalanobis(samples.points - root[:, None] - relative, covariance)
-    factor = float(np.sqrt(np.quantile(distance, SHARE) / CHI2_3[SHARE]))
-    network.trust.fill_(factor)
-    return factor
+    def inside(trust: float) -> float:
+        network.trust.fill_(trust)
+        relative, root, covariance = predict(network, samples, np.tile(stature, (len(samples), 1)))
+        return coverage(samples.points - root[:, None] - relative, covariance.astype(np.float64), SHARE)
+
+    low, high = 0.1, 100.0
+    for _ in range(14):
+        middle = (low * high) ** 0.5
+        low, high = (middle, high) if inside(middle) < SHARE else (low, middle)
+    network.trust.fill_(high)
+    return high
 
 
 def export(network: WindowLifter, path: Path, extra: Mapping[str, str],
