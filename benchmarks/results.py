@@ -2,7 +2,7 @@
 """Keep a measurement, and show all that are kept.
 
     python benchmarks/results.py keep TOPIC COMMAND...          run COMMAND --json ..., store docs/results/TOPIC.json
-    python benchmarks/results.py keep TOPIC --part NAME COMMAND...
+    python benchmarks/results.py keep --part NAME TOPIC COMMAND...
                                                                 the same for a topic of several commands: only that
                                                                 part's figures are replaced
     python benchmarks/results.py table                          write docs/results.md, and the figures of README.md,
