@@ -17,6 +17,7 @@ import argparse
 import json
 import os
 import platform
+import re
 import shlex
 import subprocess
 import sys
@@ -122,7 +123,7 @@ def page() -> str:
 
 def origin(kept: dict[str, Any]) -> str:
     """Return where figures come from, in one line."""
-    return f'`{kept["command"]}`, commit {kept["commit"]}, {kept["date"]}, {kept["machine"]}'
+    return f'`{readable(kept["command"])}`, commit {kept["commit"]}, {kept["date"]}, {kept["machine"]}'
 
 
 def by_group(figures: dict[str, Any]) -> str:
@@ -194,7 +195,7 @@ def summary() -> str:
                      f'{figures["latency_p95_ms"]:.0f} ms', command])
     rows += absolute_summary(kept.get('absolute', {}))
     return '| what | measured | command |\n| --- | --- | --- |\n' + ''.join(
-        f'| {what} | `{command}` |\n' for what, command in rows)
+        f'| {what} | `{readable(command)}` |\n' for what, command in rows)
 
 
 def absolute_summary(kept: dict[str, Any]) -> list[list[str]]:
@@ -218,6 +219,11 @@ def absolute_summary(kept: dict[str, Any]) -> list[list[str]]:
         '{:.0f} / {:.0f} / {:.0f} mm', 'lab_gt.mpjpe_mm', 'lab_gt.pa_mpjpe_mm', 'lab_gt.mrpe_mm')
     add('lifting one person; eight', '{:.2f}; {:.2f} ms', 'lift_1_ms', 'lift_8_ms')
     return rows
+
+
+def readable(command: str) -> str:
+    """Return a command without the folder that this machine had motion capture in: docs/data.md says where to get it."""
+    return re.sub(r'\S+/(?=\w+\.npz)', '', command)
 
 
 def shown(value: Any) -> str:
