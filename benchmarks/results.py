@@ -222,7 +222,7 @@ def absolute_summary(kept: dict[str, Any]) -> list[list[str]]:
 
 
 def readable(command: str) -> str:
-    """Return a command without the folder that this machine had motion capture in: docs/data.md says where to get it."""
+    """Return a command without the folders that motion capture lay in here (docs/data.md says where to get it)."""
     return re.sub(r'\S+/(?=\w+\.npz)', '', command)
 
 
