@@ -17,7 +17,7 @@ from pose3d_ros.cli import train_lifter  # noqa: E402
 from pose3d_ros.cli.main import main  # noqa: E402
 from pose3d_ros.lift import INPUTS, WINDOW, Lifter, input_points  # noqa: E402
 from pose3d_ros.nets.window import WindowLifter, distance, facing, normalise, place  # noqa: E402
-from pose3d_ros.skeleton import HUMAN17  # noqa: E402
+from pose3d_ros.skeleton import HUMAN17, mirrored  # noqa: E402
 from pose3d_ros.train import export as export_module  # noqa: E402
 from pose3d_ros.train import lifter as lifter_module  # noqa: E402
 from pose3d_ros.train.export import ADULTS, ExportError, calibrate, export, parity  # noqa: E402
@@ -113,6 +113,18 @@ def test_the_stature_scales_people_and_widens_them_along_their_rays(network: Win
     points = one[1][:, None] + one[0]
     share = 0.01 * points[..., :, None] * points[..., None, :]
     torch.testing.assert_close(unsure[2] - one[2], share, atol=1e-4, rtol=1e-3)
+
+
+def test_a_mirrored_scene_gives_mirrored_people(network: WindowLifter, samples: Samples) -> None:
+    rays, confidence, age, up, landmarks, stature = inputs_of(samples)
+    other = [INPUTS.index(mirrored(joint)) for joint in INPUTS]
+    flip = torch.tensor([-1.0, 1.0, 1.0])
+    with torch.no_grad():
+        relative, root, covariance = network(rays, confidence, age, up, landmarks, stature)
+        again = network(rays[:, :, other] * flip[:2], confidence[:, :, other], age, up * flip, landmarks, stature)
+    torch.testing.assert_close(again[0], relative[:, HUMAN17.mirror] * flip, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(again[1], root * flip, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(again[2], covariance[:, HUMAN17.mirror] * flip[:, None] * flip, atol=1e-3, rtol=1e-3)
 
 
 def test_covariances_are_symmetric_and_positive(network: WindowLifter, samples: Samples) -> None:

@@ -41,8 +41,8 @@ SPEED_AGE = 0.03       # s, added to the age when speeds are formed, so that the
 class Unit:
     """What the network says in units of the stature, in the frame of the camera that was turned towards the person.
 
-    relative (N, K, 3), root (N, 1, 3); factor (N, K, 3, 3) lower triangular: covariance = factor factor^T; turn
-    (N, 3, 3) maps the camera's frame to this one.
+    relative (N, K, 3), root (N, 1, 3); factor (N, K, 3, 3 or 6): covariance = factor factor^T, the first three columns
+    a lower triangle; turn (N, 3, 3) maps the camera's frame to this one.
     """
 
     relative: Tensor
@@ -79,14 +79,18 @@ class WindowLifter(nn.Module):
     optical frame, or zeros where it is not known. landmarks: 1 where the joints are what a detector of landmarks
     marks, 0 where they are joint centres. stature: value and standard deviation. Out: relative (N, K, 3) m,
     against the first of the K joints; root (N, 3) m; covariance (N, K, 3, 3) m^2 of the absolute joints. Axes of the
-    camera's optical frame. input_points (J, K) makes the input joints from the output joints.
+    camera's optical frame. input_points (J, K) makes the input joints from the output joints; mirror_in (J), mirror_out
+    (K) name each joint's namesake on the other side. The result is the mean of what comes of the people and of their
+    mirror images, so that a mirrored scene gives mirrored people.
     """
 
-    def __init__(self, input_points: Sequence[Sequence[float]], frames: int, width: int = 512, blocks: int = 2) -> None:
+    def __init__(self, input_points: Sequence[Sequence[float]], mirror_in: Sequence[int], mirror_out: Sequence[int],
+                 frames: int, width: int = 512, blocks: int = 2) -> None:
         super().__init__()
         self.frames = frames
         self.input_points: Tensor
         self.register_buffer('input_points', torch.tensor(input_points, dtype=torch.float32))
+        self.mirror_in, self.mirror_out = list(mirror_in), list(mirror_out)
         self.diagonal: Tensor  # (3, 9): where the values on the diagonal of a triangle go; below: those beside it
         self.register_buffer('diagonal', torch.eye(9)[[0, 4, 8]], persistent=False)
         self.below: Tensor
@@ -104,7 +108,7 @@ class WindowLifter(nn.Module):
 
     def forward(self, rays: Tensor, confidence: Tensor, age: Tensor, up: Tensor, landmarks: Tensor,
                 stature: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        unit = self.unit(rays, confidence, age, up, landmarks)
+        unit = self.unit(rays, confidence, age, up, landmarks, both_ways=True)
         size, sigma = stature[:, None, :1], stature[:, None, 1:]
         turn = unit.turn * size
         relative, root = unit.relative @ turn, unit.root @ turn
@@ -113,8 +117,12 @@ class WindowLifter(nn.Module):
         covariance = spread @ spread.transpose(2, 3) + along @ along.transpose(2, 3)
         return relative, root.reshape(-1, 3), covariance
 
-    def unit(self, rays: Tensor, confidence: Tensor, age: Tensor, up: Tensor, landmarks: Tensor) -> Unit:
-        """Return the result in units of the stature; the arguments are those of forward."""
+    def unit(self, rays: Tensor, confidence: Tensor, age: Tensor, up: Tensor, landmarks: Tensor,
+             both_ways: bool = False) -> Unit:
+        """Return the result in units of the stature; the arguments are those of forward.
+
+        both_ways: ask for the mirror images too (it costs training more than it gives).
+        """
         shape = (-1, self.frames, self.joints_in)
         confidence = confidence.clamp(0, 1).reshape(*shape, 1)
         seen = (confidence > 0).to(rays.dtype)
@@ -129,18 +137,42 @@ class WindowLifter(nn.Module):
 
         told = torch.cat([location.clamp(-WIDEST, WIDEST), scale[:, 0].log(), up[:, None] @ columns,
                           landmarks[:, None]], dim=2)
-        hidden = self._features(body, mean, scale, seen, confidence, age, told)
-        output, doubt = self.last(hidden), self.doubt(hidden.detach())
-        pose = torch.cat([0 * output[:, :3], output[:, 1:3 * self.joints_out - 2]], dim=1)
-        relative = pose.reshape(-1, self.joints_out, 3)
+        looks = [body, mean, scale, seen, confidence, age, told]
+        if both_ways:
+            looks = [torch.cat(pair) for pair in zip(looks, self._mirrored(*looks))]
+        hidden = self._features(*looks)
+        pose, depth, trust, factor = self._answers(self.last(hidden), self.doubt(hidden.detach()), 1 + both_ways)
+        weight = present / (1 + DOUBT * (1 - confidence[:, 0])) ** 2 * trust.exp()
         # The place is learnt from the pose, not the pose from the place: that bends it towards what suits the depth.
-        points = (self.input_points @ relative).detach()
-        # What is learnt is bounded so that exp stays finite.
-        trusted = output[:, 3 * self.joints_out - 2:].clamp(-6, 3).exp().reshape(-1, self.joints_in, 1)
-        weight = present / (1 + DOUBT * (1 - confidence[:, 0])) ** 2 * trusted
-        depth = distance(turned[:, 0], points, weight) * output[:, None, :1].clamp(-3, 3).exp()
-        factor = self._triangles(doubt.reshape(-1, self.joints_out, 6))
-        return Unit(relative, place(turned[:, 0], points, depth, weight), factor, turn)
+        points = (self.input_points @ pose).detach()
+        distant = distance(turned[:, 0], points, weight) * depth.exp()
+        return Unit(pose, place(turned[:, 0], points, distant, weight), factor, turn)
+
+    def _mirrored(self, body: Tensor, mean: Tensor, scale: Tensor, seen: Tensor, confidence: Tensor, age: Tensor,
+                  told: Tensor) -> list[Tensor]:
+        """Return what _features takes, of the mirror images of the same people."""
+        flip, other = body.new_tensor([-1.0, 1.0]), self.mirror_in
+        return [body[:, :, other] * flip, mean * flip, scale, seen[:, :, other], confidence[:, :, other], age,
+                told * told.new_tensor([-1.0, 1, 1, -1, 1, 1, 1])]
+
+    def _answers(self, output: Tensor, doubt: Tensor, ways: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return pose (N, K, 3), log factor of the depth (N, 1, 1), log trust (N, J, 1) and factor (N, K, 3, 3 or 6).
+
+        output, doubt (ways N, .): with two ways the second half is of the mirror images, and the mean is taken.
+        What is learnt is bounded so that exp stays finite.
+        """
+        output = output.reshape(ways, -1, 3 * self.joints_out - 2 + self.joints_in)
+        pose = torch.cat([0 * output[..., :3], output[..., 1:3 * self.joints_out - 2]], dim=2)
+        pose = pose.reshape(ways, -1, self.joints_out, 3)
+        depth = output[..., :1].clamp(-3, 3).mean(dim=0)[:, None]
+        trust = output[..., 3 * self.joints_out - 2:].clamp(-6, 3)
+        factor = self._triangles(doubt).reshape(ways, -1, self.joints_out, 3, 3)
+        if ways == 1:
+            return pose[0], depth, trust[0, ..., None], factor[0]
+        flip, other = pose.new_tensor([-1.0, 1.0, 1.0]), self.mirror_out
+        factors = torch.cat([factor[0], factor[1][:, other] * flip[:, None]], dim=3)
+        return (0.5 * (pose[0] + pose[1][:, other] * flip), depth,
+                0.5 * (trust[0] + trust[1][:, self.mirror_in])[..., None], 0.5 ** 0.5 * factors)
 
     def _features(self, body: Tensor, mean: Tensor, scale: Tensor, seen: Tensor, confidence: Tensor, age: Tensor,
                   told: Tensor) -> Tensor:
@@ -163,7 +195,8 @@ class WindowLifter(nn.Module):
             return self.blocks(self.first(torch.cat([now[:, 0], past], dim=1))).float()
 
     def _triangles(self, values: Tensor) -> Tensor:
-        """Return lower triangular matrices (N, K, 3, 3) in statures of values (N, K, 6); all zero: 5 cm of an adult."""
+        """Return lower triangular matrices (N, K, 3, 3) in statures of values (N, 6 K); all zero: 5 cm of an adult."""
+        values = values.reshape(-1, self.joints_out, 6)
         entries = values[..., :3].clamp(-4, 5).exp() @ self.diagonal + values[..., 3:] @ self.below
         return (0.03 * entries).reshape(-1, self.joints_out, 3, 3)
 

@@ -13,8 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pose3d_ros.lift import WINDOW, input_points
+from pose3d_ros.lift import INPUTS, WINDOW, input_points
 from pose3d_ros.nets.window import Unit, WindowLifter
+from pose3d_ros.skeleton import HUMAN17, mirrored
 from pose3d_ros.train.loop import CheckpointError, LoopSettings, Run, fit, read_checkpoint
 from pose3d_ros.train.metrics import CHI2_3, mpjpe, mrpe, pa_mpjpe, squared_mahalanobis
 from pose3d_ros.train.mocap import Mocap
@@ -44,7 +45,9 @@ class LifterSettings:
 
 def make_network(settings: LifterSettings) -> WindowLifter:
     """Return the lifter for the package's joints, freshly initialised."""
-    network = WindowLifter(input_points().tolist(), WINDOW, settings.width, settings.blocks)
+    other_side = [INPUTS.index(mirrored(joint)) for joint in INPUTS]
+    network = WindowLifter(input_points().tolist(), other_side, HUMAN17.mirror.tolist(), WINDOW, settings.width,
+                           settings.blocks)
     network.mixed = settings.mixed
     return network
 
@@ -87,7 +90,7 @@ def known_up(up: NDArray, settings: LifterSettings, rng: np.random.Generator) ->
 
 def loss(network: WindowLifter, batch: dict[str, Tensor], settings: LifterSettings) -> Tensor:
     """Return the loss: relative depth, distance per joint (after equation 7), and what covariances are learnt from."""
-    unit = network.unit(*(batch[name] for name in ('rays', 'confidence', 'age', 'up', 'landmarks')))
+    unit = network.unit(batch['rays'], batch['confidence'], batch['age'], batch['up'], batch['landmarks'])
     truth = batch['points'] @ unit.turn.transpose(1, 2)
     root = truth[:, 0]
     depth = (unit.root[:, 0, 2].log() - root[:, 2].clamp(min=1e-2).log()).abs().mean()
