@@ -8,7 +8,7 @@ from pathlib import Path
 from pose3d_ros.cli.errors import UserError
 from pose3d_ros.cli.train import add_data_options, add_training_options, command_line, load_split, positive
 
-STEPS, WIDTH = 60000, 512
+STEPS, WIDTH = 30000, 512
 SAMPLES, SEED = 16384, 2000
 
 
