@@ -70,9 +70,10 @@ class Bench:
         self.tester.create_subscription(DiagnosticArray, '/diagnostics', self._take_report, 10)
         self._executors = [SingleThreadedExecutor(), SingleThreadedExecutor()]
         self._threads = []
+        self._done = threading.Event()
         for node, executor in zip((self.node, self.tester), self._executors):
             executor.add_node(node)
-            self._threads.append(threading.Thread(target=executor.spin))
+            self._threads.append(threading.Thread(target=self._spin, args=(executor,)))
 
     def __enter__(self) -> Bench:
         for thread in self._threads:
@@ -81,13 +82,19 @@ class Bench:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  trace: TracebackType | None) -> None:
-        for executor in self._executors:
-            executor.shutdown()
+        self._done.set()
         for thread in self._threads:
             thread.join()
+        for executor in self._executors:
+            executor.shutdown()
         self.node.close()
         for node in (self.node, self.tester):
             node.destroy_node()
+
+    def _spin(self, executor: SingleThreadedExecutor) -> None:
+        # Not executor.spin(): to shut an executor down while it works destroys what its last callback still triggers.
+        while not self._done.is_set():
+            executor.spin_once(timeout_sec=0.1)
 
     def _take_report(self, array: DiagnosticArray) -> None:
         self._reports += [status for status in array.status if status.hardware_id.startswith(self.namespace[1:])]

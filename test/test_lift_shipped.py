@@ -59,7 +59,7 @@ def test_people_on_the_floor_before_a_level_camera_are_where_they_are(lifter: Li
             own = person.position - person.joint('pelvis')
             pose_errors.append(np.linalg.norm(own[LIMBS] - (limbs_of(points) - hips(points)), axis=1))
     assert np.median(depth_errors) < 0.15 and max(depth_errors) < 0.25
-    assert np.abs(floor_errors).max() < 0.04        # metres per metre of distance
+    assert np.abs(floor_errors).max() < 0.06        # metres per metre of distance
     assert np.nanmean(pose_errors) < 0.12
 
 

@@ -18,6 +18,7 @@ from rclpy.lifecycle import TransitionCallbackReturn  # noqa: E402
 
 from pose3d_ros.calibration import load_camera  # noqa: E402
 from pose3d_ros.pipeline import Pipeline  # noqa: E402
+from pose3d_ros.records import JointState  # noqa: E402
 from pose3d_ros.ros.convert import from_people, from_people_2d  # noqa: E402
 from pose3d_ros.ros.images import encode_image  # noqa: E402
 
@@ -79,7 +80,7 @@ def test_real_footage_gives_a_person_at_a_plausible_distance_and_empty_rooms_nob
         assert [len(message.people) for message in bench.people[-3:]] == [0, 0, 0]
 
 
-def test_half_a_person_at_the_border_has_nan_joints_and_none_on_the_edge(ros, models_dir, sample_dir):
+def test_half_a_person_at_the_border_has_inferred_feet_and_none_on_the_edge(ros, models_dir, sample_dir):
     whole = load_camera(CALIBRATION, 'cam01').camera
     bottom = 900  # the lower border runs through the legs of the man
     camera = replace(whole, height=bottom)
@@ -97,4 +98,7 @@ def test_half_a_person_at_the_border_has_nan_joints_and_none_on_the_edge(ros, mo
         feet = man.skeleton.indices(['left_ankle', 'right_ankle', 'left_heel', 'right_heel'])
         assert np.isnan(man.pixels[feet]).all() and np.isnan(man.rays[feet]).all()
         legs = next(person for person in in_space if person.id == man.id)
-        assert np.isnan(legs.joint('left_ankle')).all() and np.isfinite(legs.joint('thorax')).all()
+        ankle, shoulder = (legs.skeleton.index(f'left_{joint}') for joint in ('ankle', 'shoulder'))
+        assert (legs.joint_state[[ankle, shoulder]] == (JointState.INFERRED, JointState.OBSERVED)).all()
+        assert legs.joint_confidence[ankle] == 0 and np.isfinite(legs.position).all()
+        assert np.trace(legs.covariance[ankle]) > np.trace(legs.covariance[shoulder])

@@ -65,17 +65,23 @@ class Screening:
         self.executors = [SingleThreadedExecutor(), SingleThreadedExecutor()]
         self.executors[0].add_node(self.node)
         self.executors[1].add_node(self.watcher)
-        self._thread = threading.Thread(target=self.executors[1].spin)
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
         self._thread.start()
         return self
+
+    def _watch(self):
+        while not self._done.is_set():  # see Bench._spin
+            self.executors[1].spin_once(timeout_sec=0.1)
 
     def play(self):
         return self.node.play(spinner(self.executors[0], lambda: self.stop))
 
     def __exit__(self, *error):
+        self._done.set()
+        self._thread.join()
         for executor in self.executors:
             executor.shutdown()
-        self._thread.join()
         self.node.destroy_node()
         self.watcher.destroy_node()
 

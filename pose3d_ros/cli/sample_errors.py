@@ -89,4 +89,3 @@ def _subject(detections: Detections) -> tuple[Floats, Floats]:
                 rays[position, frame] = subject.rays
                 confidence[position, frame] = np.nan_to_num(subject.joint_confidence)
     return rays, confidence
-
