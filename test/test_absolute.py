@@ -17,11 +17,11 @@ from pose3d_ros.nets.absolute import AbsPoseLifter, Normalise, ToAbsolute, absol
 from pose3d_ros.skeleton import HUMAN17  # noqa: E402
 from pose3d_ros.train import export_published as export_module  # noqa: E402
 from pose3d_ros.train.error_fit import load_errors  # noqa: E402
-from pose3d_ros.train.export import ExportError  # noqa: E402
 from pose3d_ros.train.export_published import export_published, parity  # noqa: E402
 from pose3d_ros.train.laboratory import Shots, shoot  # noqa: E402
 from pose3d_ros.train.loop import CHECKPOINT, CheckpointError, LoopSettings  # noqa: E402
 from pose3d_ros.train.mocap import Mocap, load_mocap  # noqa: E402
+from pose3d_ros.train.onnx_file import ExportError  # noqa: E402
 from pose3d_ros.train.published import (  # noqa: E402
     GAUSSIAN,
     MIXTURE,

@@ -20,7 +20,7 @@ from pose3d_ros.nets.window import WindowLifter, distance, facing, normalise, pl
 from pose3d_ros.skeleton import HUMAN17, mirrored  # noqa: E402
 from pose3d_ros.train import export as export_module  # noqa: E402
 from pose3d_ros.train import lifter as lifter_module  # noqa: E402
-from pose3d_ros.train.export import ADULTS, ExportError, calibrate, export, parity  # noqa: E402
+from pose3d_ros.train.export import ADULTS, calibrate, export, parity  # noqa: E402
 from pose3d_ros.train.lifter import (  # noqa: E402
     LifterSettings,
     batches,
@@ -34,6 +34,7 @@ from pose3d_ros.train.lifter import (  # noqa: E402
 from pose3d_ros.train.loop import CHECKPOINT, CheckpointError, LoopSettings  # noqa: E402
 from pose3d_ros.train.metrics import coverage  # noqa: E402
 from pose3d_ros.train.mocap import Mocap, load_mocap  # noqa: E402
+from pose3d_ros.train.onnx_file import ExportError  # noqa: E402
 from pose3d_ros.train.samples import EVALUATION, POPULATION, Samples, SampleSettings, make_samples  # noqa: E402
 
 torch.set_num_threads(1)  # the networks here are too small for more

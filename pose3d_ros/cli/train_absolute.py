@@ -101,9 +101,9 @@ def load_error_models(name: str) -> dict[str, FittedErrors]:
 
 def export(args: argparse.Namespace) -> int:
     """Export and check."""
-    from pose3d_ros.train.export import ExportError
     from pose3d_ros.train.export_published import export_published
     from pose3d_ros.train.loop import CHECKPOINT, CheckpointError
+    from pose3d_ros.train.onnx_file import ExportError
     from pose3d_ros.train.published import load_variant
 
     path = args.onnx or args.out / f'absolute_{args.variant}.onnx'

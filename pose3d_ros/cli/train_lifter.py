@@ -61,10 +61,11 @@ def export(args: argparse.Namespace) -> int:
     """Calibrate, export, check."""
     import numpy as np
 
-    from pose3d_ros.train.export import ExportError, calibrate, git_commit
+    from pose3d_ros.train.export import calibrate
     from pose3d_ros.train.export import export as export_lifter
     from pose3d_ros.train.lifter import load_trained
     from pose3d_ros.train.loop import CHECKPOINT, CheckpointError
+    from pose3d_ros.train.onnx_file import ExportError
     from pose3d_ros.train.samples import POPULATION, make_samples
 
     try:
@@ -75,7 +76,7 @@ def export(args: argparse.Namespace) -> int:
     path = args.onnx or args.out / 'lifter.onnx'
     extra = {'data': ' '.join(file.name for file in args.data) + (
                  f' without {" ".join(args.leave_out)}' if args.leave_out else ''),
-             'training_command': command, 'commit': git_commit()}
+             'training_command': command}
     try:
         difference = export_lifter(network, path, extra)
     except ExportError as error:

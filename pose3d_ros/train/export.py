@@ -3,35 +3,24 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import onnx
 import onnxruntime
 import torch
 from numpy.typing import NDArray
 
-from pose3d_ros import __version__
 from pose3d_ros.lift import ENGINE_INPUTS, ENGINE_OUTPUTS, INPUTS, WINDOW
 from pose3d_ros.nets.window import WindowLifter
 from pose3d_ros.skeleton import HUMAN17
 from pose3d_ros.train.lifter import predict
 from pose3d_ros.train.metrics import coverage
+from pose3d_ros.train.onnx_file import write_checked
 from pose3d_ros.train.samples import Samples
 
-OPSET = 17              # what TensorRT 8.5 (JetPack 5) still reads
-PARITY_LIMIT_M = 1e-4
 ADULTS = (1.70, 0.10)   # m, mean and standard deviation of the stature of people nobody measured (Europe, America)
 SHARE = 0.9
-CMU_NOTICE = ('The data used in this project was obtained from mocap.cs.cmu.edu. '
-              'The database was created with funding from NSF EIA-0196217.')
-
-
-class ExportError(RuntimeError):
-    """The exported file does not compute what the network does."""
 
 
 def calibrate(network: WindowLifter, samples: Samples, stature: tuple[float, float] = ADULTS) -> float:
@@ -61,30 +50,12 @@ def export(network: WindowLifter, path: Path, extra: Mapping[str, str],
     ExportError (and leaves no file) when ONNX Runtime's outputs differ from PyTorch's by more than 0.1 mm.
     """
     network.eval()
-    part = path.with_suffix('.part')
-    path.parent.mkdir(parents=True, exist_ok=True)
     example = tuple(torch.from_numpy(array) for array in _people(2, np.random.default_rng(0)).values())
-    with warnings.catch_warnings():
-        # The older of PyTorch's two exporters: the newer one writes no file that TensorRT 8.5 reads.
-        warnings.simplefilter('ignore', DeprecationWarning)
-        torch.onnx.export(network.folded(), example, str(part), opset_version=OPSET, dynamo=False,
-                          input_names=list(ENGINE_INPUTS), output_names=list(ENGINE_OUTPUTS),
-                          dynamic_axes={name: {0: 'N'} for name in (*ENGINE_INPUTS, *ENGINE_OUTPUTS)})
-    model = onnx.load(str(part))
-    onnx.helper.set_model_props(model, {
+    return write_checked(network.folded(), example, path, ENGINE_INPUTS, ENGINE_OUTPUTS, {
         'input_joints': json.dumps(INPUTS), 'output_joints': json.dumps(HUMAN17.joints), 'skeleton': HUMAN17.name,
-        'stature': json.dumps(stature), 'version': __version__,
-        'units': 'm, s, optical frame (x right, y down, z ahead)',
+        'stature': json.dumps(stature), 'units': 'm, s, optical frame (x right, y down, z ahead)',
         'method': 'after AbsPoseLifter (Chang, Moon, Lee; arXiv 1910.12029): rays, a short past, covariances',
-        'notice': CMU_NOTICE, 'licence': 'Apache-2.0', **extra})
-    onnx.checker.check_model(model)
-    onnx.save(model, str(part))
-    difference = parity(network, part)
-    if not difference <= PARITY_LIMIT_M:
-        part.unlink()
-        raise ExportError(f'ONNX Runtime and PyTorch differ by {1000 * difference:.3f} mm; not exported')
-    part.replace(path)
-    return difference
+        **extra}, lambda file: parity(network, file))
 
 
 def parity(network: WindowLifter, path: Path, seed: int = 0) -> float:
@@ -116,14 +87,3 @@ def _people(count: int, rng: np.random.Generator) -> dict[str, NDArray[np.float3
               'age': np.tile(0.1 * np.arange(WINDOW), (count, 1)), 'up': up / np.linalg.norm(up, axis=1)[:, None],
               'landmarks': rng.integers(0, 2, (count, 1)), 'stature': np.tile([1.7, 0.1], (count, 1))}
     return {name: array.astype(np.float32) for name, array in arrays.items()}
-
-
-def git_commit() -> str:
-    """Return the commit of the checkout, with '+' when it has changes; '' outside of one."""
-    here = Path(__file__).parent
-    def git(*command: str) -> str:
-        return subprocess.run(['git', *command], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
-    try:
-        return git('rev-parse', '--short', 'HEAD') + ('+' if git('status', '--porcelain', '--', str(here)) else '')
-    except (OSError, subprocess.CalledProcessError):
-        return ''

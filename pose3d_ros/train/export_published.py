@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import onnx
 import onnxruntime
 import torch
 
-from pose3d_ros import __version__
 from pose3d_ros.nets.absolute import AbsPoseLifter, ToAbsolute
 from pose3d_ros.skeleton import HUMAN17
-from pose3d_ros.train.export import CMU_NOTICE, OPSET, PARITY_LIMIT_M, ExportError, git_commit
+from pose3d_ros.train.onnx_file import write_checked
 
 INPUTS, OUTPUT = ('pixels', 'principal_point', 'focal_length'), 'joints'
 
@@ -28,28 +25,10 @@ def export_published(network: AbsPoseLifter, canonical: bool, path: Path, extra:
     by more than 0.1 mm.
     """
     whole = ToAbsolute(network, canonical).eval()
-    part = path.with_suffix('.part')
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with warnings.catch_warnings():
-        # The older of PyTorch's two exporters: the newer one writes no file that TensorRT 8.5 reads.
-        warnings.simplefilter('ignore', DeprecationWarning)
-        torch.onnx.export(whole, tuple(map(torch.from_numpy, _people(2, 0))), str(part), opset_version=OPSET,
-                          dynamo=False, input_names=list(INPUTS), output_names=[OUTPUT],
-                          dynamic_axes={name: {0: 'N'} for name in (*INPUTS, OUTPUT)})
-    model = onnx.load(str(part))
-    onnx.helper.set_model_props(model, {
+    return write_checked(whole, tuple(map(torch.from_numpy, _people(2, 0))), path, INPUTS, (OUTPUT,), {
         'input_joints': json.dumps(HUMAN17.joints), 'output_joints': json.dumps(HUMAN17.joints),
         'skeleton': HUMAN17.name, 'units': 'px in, m out, optical frame (x right, y down, z ahead)',
-        'method': 'AbsPoseLifter (Chang, Moon, Lee; arXiv 1910.12029)', 'notice': CMU_NOTICE, 'licence': 'Apache-2.0',
-        'version': __version__, 'commit': git_commit(), **extra})
-    onnx.checker.check_model(model)
-    onnx.save(model, str(part))
-    difference = parity(whole, part)
-    if not difference <= PARITY_LIMIT_M:
-        part.unlink()
-        raise ExportError(f'ONNX Runtime and PyTorch differ by {1000 * difference:.3f} mm; not exported')
-    part.replace(path)
-    return difference
+        'method': 'AbsPoseLifter (Chang, Moon, Lee; arXiv 1910.12029)', **extra}, lambda file: parity(whole, file))
 
 
 def parity(network: ToAbsolute, path: Path) -> float:
