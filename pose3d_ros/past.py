@@ -54,8 +54,8 @@ class Past:
         window[person, 1 + slot] = self._frames[slots[person], chosen]
         shown[person, 1 + slot] = age[person, chosen]
 
-        keep = slots[(age[:, 0] >= SPACING_S) & (np.asarray(ids) > 0)]
-        newest = window[(age[:, 0] >= SPACING_S) & (np.asarray(ids) > 0), 0]
+        due = (age[:, 0] >= SPACING_S) & (np.asarray(ids) > 0)
+        keep, newest = slots[due], window[due, 0]
         self._frames[keep, 1:], self._stamp[keep, 1:] = self._frames[keep, :-1], self._stamp[keep, :-1]
         self._frames[keep, 0], self._stamp[keep, 0] = newest, stamp_ns
         return window[..., :2], window[..., 2], shown

@@ -15,8 +15,8 @@ from walkers import hide, standing
 
 from pose3d_ros.camera import Camera
 from pose3d_ros.lift import SHIPPED, Lifter
-from pose3d_ros.records import JointState
-from pose3d_ros.skeleton import BLAZEPOSE33, HUMAN17, LIMBS12
+from pose3d_ros.records import JointState, Person2D
+from pose3d_ros.skeleton import BLAZEPOSE33, COCO17, HUMAN17, LIMBS12
 
 LIMBS = HUMAN17.indices(LIMBS12.joints)
 HEADINGS = np.arange(8) * np.pi / 4
@@ -44,13 +44,20 @@ def test_the_shipped_model_names_its_joints_data_and_licence(lifter: Lifter) -> 
     assert file.stat().st_size < 20e6
 
 
+def at_joint_centres(person: Person2D) -> Person2D:
+    """Return the person without BlazePose's name on it: these figures have joints where bodies have them."""
+    chosen = BLAZEPOSE33.indices(COCO17.joints)
+    return Person2D(COCO17, person.pixels[chosen], person.rays[chosen], person.sigma[chosen],
+                    person.joint_confidence[chosen], person.depth[chosen], person.box, person.confidence)
+
+
 def test_people_on_the_floor_before_a_level_camera_are_where_they_are(lifter: Lifter) -> None:
     """Depth within 15 % (median), feet on the floor, head up, whatever way people face."""
     depth_errors, floor_errors, pose_errors = [], [], []
     for z in (2.5, 4.0, 7.0):
         for heading in HEADINGS:
             points = standing(z, heading, x=0.3)
-            person = lifter([seen(points)], CAMERA, 0)[0]
+            person = lifter([at_joint_centres(seen(points))], CAMERA, 0)[0]
             depth_errors.append(abs(person.joint('pelvis')[2] / hips(points)[2] - 1))
             ankles = [person.joint('left_ankle')[1], person.joint('right_ankle')[1]]
             floor_errors.append((np.nanmean(ankles) - (1.2 - 0.09)) / z if np.isfinite(ankles).any() else 0.0)
@@ -59,7 +66,7 @@ def test_people_on_the_floor_before_a_level_camera_are_where_they_are(lifter: Li
             own = person.position - person.joint('pelvis')
             pose_errors.append(np.linalg.norm(own[LIMBS] - (limbs_of(points) - hips(points)), axis=1))
     assert np.median(depth_errors) < 0.15 and max(depth_errors) < 0.25
-    assert np.abs(floor_errors).max() < 0.06        # metres per metre of distance
+    assert np.abs(floor_errors).max() < 0.04        # metres per metre of distance
     assert np.nanmean(pose_errors) < 0.12
 
 
