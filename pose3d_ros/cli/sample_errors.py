@@ -7,17 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pose3d_ros.cli.sample_reference import View, largest
+from pose3d_ros.cli.sample_reference import GATE, SIGMA_PX, View, largest
 from pose3d_ros.fuse.sides import exchanged_views, with_sides
 from pose3d_ros.fuse.triangulate import triangulate
 from pose3d_ros.records import Person2D
 from pose3d_ros.skeleton import BLAZEPOSE33, HUMAN17, LIMBS12
 
 Floats = NDArray[np.float64]
-
-# Standard deviation of the views against each other, and the most that one may lie off before it is left out.
-_SIGMA_PX = 5.0
-_GATE = 4.0
 
 # Which landmarks stand for joints of HUMAN17 that BlazePose does not have. The trunk's are means of what it has; for
 # the top of the neck and of the head the middle of the ears is the nearest of kin.
@@ -41,8 +37,8 @@ def detector_errors(views: Sequence[View], tested: Detections, trusted: Detectio
     frames = min(rays.shape[1], others.shape[1])
     rays, others, confidence = rays[:, :frames], others[:, :frames], confidence[:, :frames]
     poses = np.array([view.camera_T_world for view in views])
-    sigma = np.array([_SIGMA_PX / np.sqrt(view.camera.fx * view.camera.fy) for view in views])[:, None, None]
-    exchanged = exchanged_views(others, poses, sigma, BLAZEPOSE33, confidence=confidence, gate=_GATE)
+    sigma = np.array([SIGMA_PX / np.sqrt(view.camera.fx * view.camera.fy) for view in views])[:, None, None]
+    exchanged = exchanged_views(others, poses, sigma, BLAZEPOSE33, confidence=confidence, gate=GATE)
     others = with_sides(others, exchanged, BLAZEPOSE33)
     confidence = with_sides(confidence, exchanged, BLAZEPOSE33)
 
@@ -51,7 +47,7 @@ def detector_errors(views: Sequence[View], tested: Detections, trusted: Detectio
     errors = np.full((len(views), frames, len(HUMAN17), 2), np.nan)
     for view in range(len(views)):
         rest = [other for other in range(len(views)) if other != view]
-        world = triangulate(others[rest], poses[rest], sigma[rest], confidence[rest], gate=_GATE).points
+        world = triangulate(others[rest], poses[rest], sigma[rest], confidence[rest], gate=GATE).points
         points = world @ poses[view, :3, :3].T + poses[view, :3, 3]
         off = rays[view] - points[..., :2] / points[..., 2:]
         size = stature / points[:, hips, 2].mean(axis=1)

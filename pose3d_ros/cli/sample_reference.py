@@ -18,8 +18,8 @@ Floats = NDArray[np.float64]
 
 # The detector's disagreement between views, not its own opinion of itself: one standard deviation, and the most that a
 # view may lie off before it is left out of a joint.
-_SIGMA_PX = 5.0
-_GATE = 4.0
+SIGMA_PX = 5.0
+GATE = 4.0
 
 
 @dataclass(frozen=True)
@@ -71,10 +71,10 @@ def build_reference(views: Sequence[View], detections: Sequence[Sequence[Sequenc
     poses = np.array([view.camera_T_world for view in views])
     focal = np.array([np.sqrt(view.camera.fx * view.camera.fy) for view in views])[:, None, None]
 
-    exchanged = exchanged_views(rays, poses, _SIGMA_PX / focal, BLAZEPOSE33, confidence=confidence, gate=_GATE)
+    exchanged = exchanged_views(rays, poses, SIGMA_PX / focal, BLAZEPOSE33, confidence=confidence, gate=GATE)
     sided = select(with_sides(rays, exchanged, BLAZEPOSE33), BLAZEPOSE33, LIMBS12)
     trust = select(with_sides(confidence, exchanged, BLAZEPOSE33), BLAZEPOSE33, LIMBS12, axis=-1)
-    result = triangulate(sided, poses, _SIGMA_PX / focal, trust, gate=_GATE)
+    result = triangulate(sided, poses, SIGMA_PX / focal, trust, gate=GATE)
     seen = np.isfinite(sided).all(axis=-1) & np.isfinite(result.points).all(axis=-1)
     return Reference(
         result.points,
