@@ -31,6 +31,7 @@ from pose3d_ros.cli.figures import add_json_option, print_table, write_json
 from pose3d_ros.cli.progress import progress
 from pose3d_ros.lift import INPUTS, Lifter
 from pose3d_ros.records import Person2D, Person3D
+from pose3d_ros.runtime.engine import Wanted
 from pose3d_ros.runtime.opening import open_engine
 from pose3d_ros.skeleton import BLAZEPOSE33, HUMAN17
 
@@ -104,7 +105,7 @@ def candidates(lifter: Lifter, folder: Path, threads: int) -> dict[str, Callable
     for width in (PUBLISHED, NARROW):
         path = folder / f'published_{width}.onnx'
         onnx.save(published_network(width), path)
-        engine = open_engine(path, runtime='cpu', threads=threads)
+        engine = open_engine(path, Wanted('cpu', threads=threads))
         for count in (1, 8):
             features = {'features': np.full((count, 2 * len(INPUTS) + 3), 0.5, dtype=np.float32)}
             found[f'width_{width}_{count}'] = partial(engine.run, features)
@@ -143,7 +144,7 @@ def main() -> int:
     cores = sorted(os.sched_getaffinity(0))[:args.cores]
     os.sched_setaffinity(0, cores)
     print(f'cores: {len(cores)}; load before: {os.getloadavg()[0]:.1f}', flush=True)
-    lifter = Lifter.open(args.model, runtime='cpu', threads=len(cores))
+    lifter = Lifter.open(args.model, Wanted('cpu', threads=len(cores)))
     with tempfile.TemporaryDirectory() as folder:
         figures = measure(candidates(lifter, Path(folder), len(cores)), args.rounds, args.calls, args.paced_calls)
     for count in (1, 8):

@@ -19,6 +19,7 @@ from pose3d_ros.cli.video import VideoReader
 from pose3d_ros.detect import DetectSettings
 from pose3d_ros.pipeline import Pipeline
 from pose3d_ros.records import Frame
+from pose3d_ros.runtime.engine import Wanted
 
 
 def load(video: VideoReader, camera: Camera) -> list[Frame]:
@@ -33,7 +34,8 @@ def main() -> None:
     model, max_people, calibration, *paths = sys.argv[1:]
     cameras = load_calibration(calibration)
     videos = [load(VideoReader(Path(path)), cameras[Path(path).stem].camera) for path in paths]
-    pipeline = Pipeline.open(detector_model=model, runtime='cpu', detect=DetectSettings(max_people=int(max_people)))
+    pipeline = Pipeline.open(detector_model=model, engines=Wanted('cpu'),
+                             detect=DetectSettings(max_people=int(max_people)))
     print(json.dumps({'version': f'pose3d_ros {__version__} on ONNX Runtime {onnxruntime.__version__}',
                       'frames': sum(map(len, videos))}), flush=True)
     for _ in sys.stdin:

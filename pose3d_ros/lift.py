@@ -8,7 +8,7 @@ from the floor, and its uncertainty is part of the covariances.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
@@ -23,7 +23,7 @@ from pose3d_ros.records import JointState, Person2D, Person3D
 from pose3d_ros.skeleton import BLAZEPOSE33, HUMAN17, LIMBS12, SKELETONS, Skeleton
 
 if TYPE_CHECKING:
-    from pose3d_ros.runtime.engine import Engine
+    from pose3d_ros.runtime.engine import Engine, Wanted
 
 SHIPPED = 'lifter.onnx'
 ENGINE_INPUTS = ('rays', 'confidence', 'age', 'up', 'landmarks', 'stature')
@@ -173,17 +173,20 @@ class Lifter:
         self._past = Past(len(INPUTS))
 
     @classmethod
-    def open(cls, path: str | Path | None = None, runtime: str = 'auto', threads: int = 0,
+    def open(cls, path: str | Path | None = None, engines: Wanted | None = None,
              stature: float | None = None) -> Lifter:
         """Load the weights that come with the package, or others. Raises EngineError or LiftModelError.
 
-        threads: 0 takes one: the network is too small to gain from more. stature: m, of everybody who will be seen, if
-        it is known.
+        engines: of its threads, 0 takes one: the network is too small to gain from more. stature: m, of everybody who
+        will be seen, if it is known.
         """
+        from pose3d_ros.runtime.engine import Wanted
         from pose3d_ros.runtime.opening import open_engine
 
         file = Path(path) if path is not None else Path(str(resources.files('pose3d_ros') / 'weights' / SHIPPED))
-        engine = open_engine(file, runtime=runtime, threads=threads or 1, inputs=ENGINE_INPUTS, outputs=ENGINE_OUTPUTS)
+        engines = engines or Wanted()
+        engine = open_engine(file, replace(engines, threads=engines.threads or 1), inputs=ENGINE_INPUTS,
+                             outputs=ENGINE_OUTPUTS)
         engine.warm_up()
         return cls(engine, stature)
 

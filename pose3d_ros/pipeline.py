@@ -11,7 +11,7 @@ from pose3d_ros.detect import Detector, DetectSettings
 from pose3d_ros.lift import Lifter
 from pose3d_ros.records import Frame, Person2D, Person3D
 from pose3d_ros.refine import Refiner, RefineSettings
-from pose3d_ros.runtime.engine import Engine
+from pose3d_ros.runtime.engine import Engine, Wanted
 from pose3d_ros.track import Tracker, TrackSettings
 
 T = TypeVar('T')
@@ -36,19 +36,19 @@ class Pipeline:
         self.refine = refine
 
     @classmethod
-    def open(cls, detector_model: str = 'full', runtime: str = 'auto', threads: int = 0,
+    def open(cls, detector_model: str = 'full', engines: Wanted | None = None,
              detect: DetectSettings | None = None, track: TrackSettings | None = None,
              refine: RefineSettings | None = None, stature: float = 0.0) -> Pipeline:
         """Load the models and build the stages.
 
-        detector_model: 'lite', 'full' or 'heavy'. runtime: 'auto', 'cpu', 'cuda' or 'tensorrt'. threads: per engine, 0
-        chooses. stature: m, of everybody who will be seen; 0: not known. Raises ModelMissing, ModelCorrupt or
+        detector_model: 'lite', 'full' or 'heavy'. engines: how the networks are computed; by default as well as can be
+        done here. stature: m, of everybody who will be seen; 0: not known. Raises ModelMissing, ModelCorrupt or
         EngineError, each naming the cure, and ValueError for a stature that nobody has.
         """
         if stature and not 0.5 <= stature <= 2.5:
             raise ValueError(f'stature is {stature:g} m, expected 0.5 to 2.5 m, or 0 where it is not known')
-        return cls(Detector.open(detector_model, runtime=runtime, threads=threads, settings=detect), Tracker(track),
-                   Lifter.open(runtime=runtime, threads=threads, stature=stature or None), Refiner(refine))
+        return cls(Detector.open(detector_model, engines, settings=detect), Tracker(track),
+                   Lifter.open(engines=engines, stature=stature or None), Refiner(refine))
 
     def __call__(self, frame: Frame) -> Result:
         """Find the people of one frame. Frames come in the order of their stamps (else ValueError: reset first)."""

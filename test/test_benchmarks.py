@@ -11,6 +11,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
+from pose3d_ros.runtime.engine import Wanted
 from pose3d_ros.runtime.opening import open_engine
 
 FOLDER = Path(__file__).parents[1] / 'benchmarks'
@@ -106,7 +107,7 @@ def test_the_baseline_of_lifting_is_a_network_of_the_published_size(tmp_path: Pa
     weights = sum(int(np.prod(tensor.dims)) for tensor in network.graph.initializer)
     assert weights == (29 + 1) * 64 + 4 * (64 + 1) * 64 + (64 + 1) * 49 + 5 * 2 * 64   # linear layers, batch norms
     onnx.save(network, tmp_path / 'n.onnx')
-    engine = open_engine(tmp_path / 'n.onnx', runtime='cpu', threads=1)
+    engine = open_engine(tmp_path / 'n.onnx', Wanted('cpu', threads=1))
     output, = engine.run({'features': np.ones((8, 29), dtype=np.float32)}).values()
     assert output.shape == (8, 49) and np.isfinite(output).all() and output.std() > 0
 

@@ -14,6 +14,7 @@ from pose3d_ros.camera import Camera
 from pose3d_ros.detect import Detector, people, regions
 from pose3d_ros.detect.blazepose import LandmarkModel
 from pose3d_ros.records import Frame, Person2D
+from pose3d_ros.runtime.engine import Wanted
 from pose3d_ros.runtime.opening import open_engine
 from pose3d_ros.runtime.store import ModelStore
 from pose3d_ros.skeleton import BLAZEPOSE33, LIMBS12
@@ -25,7 +26,7 @@ HIPS = {'cam01': (420, 735), 'cam02': (575, 760), 'cam03': (635, 905), 'cam04': 
 
 @pytest.fixture(scope='module')
 def detector(models_dir: Path) -> Detector:
-    return Detector.open('full', runtime='cpu', threads=1)
+    return Detector.open('full', Wanted('cpu', threads=1))
 
 
 @pytest.fixture
@@ -64,7 +65,7 @@ def test_the_man_is_found_at_once_and_followed(detector, images, camera):
 
 def test_joints_turn_with_the_image(models_dir, images):
     """A turned image with its region turned alike is the same crop: so are the joints, but for resampling."""
-    model = LandmarkModel(open_engine(ModelStore().path('pose_landmark_full'), runtime='cpu', threads=1))
+    model = LandmarkModel(open_engine(ModelStore().path('pose_landmark_full'), Wanted('cpu', threads=1)))
     [image] = images('cam03', 1)
     height, width = image.shape[:2]
     region = np.array([[635.0, 905.0, 1080.0, 0.05]])
@@ -122,7 +123,7 @@ def test_half_a_man_at_the_border_has_half_his_joints(detector, images):
 
 def test_uncertainty_tells_seen_from_hidden(models_dir, images):
     """With the legs behind a plain board, their joints lose confidence and gain sigma; the arms keep theirs."""
-    model = LandmarkModel(open_engine(ModelStore().path('pose_landmark_full'), runtime='cpu', threads=1))
+    model = LandmarkModel(open_engine(ModelStore().path('pose_landmark_full'), Wanted('cpu', threads=1)))
     [image] = images('cam03', 1)
     region = regions.from_circle(np.array([[635.0, 905.0]]), np.array([[650.0, 460.0]]), regions.FOLLOWED_MARGIN)
     free = model(image, region)

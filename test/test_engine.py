@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from pose3d_ros.runtime import onnx_engine
-from pose3d_ros.runtime.engine import Engine, EngineError
+from pose3d_ros.runtime.engine import Engine, EngineError, Wanted
 from pose3d_ros.runtime.opening import open_engine
 
 
@@ -40,7 +40,7 @@ def inputs(batch: int = 2) -> dict[str, NDArray]:
 
 @pytest.fixture
 def engine(tmp_path: Path) -> Engine:
-    return open_engine(save_sum(tmp_path / 'tiny.onnx'), runtime='cpu')
+    return open_engine(save_sum(tmp_path / 'tiny.onnx'), Wanted('cpu'))
 
 
 def test_it_tells_what_the_file_says(engine: Engine) -> None:
@@ -65,7 +65,7 @@ def test_a_view_of_another_memory_order_is_read_correctly(engine: Engine) -> Non
 
 
 def test_half_precision_is_told(tmp_path: Path) -> None:
-    assert open_engine(save_sum(tmp_path / 'half.onnx', TensorProto.FLOAT16), runtime='cpu').precision == 'fp16'
+    assert open_engine(save_sum(tmp_path / 'half.onnx', TensorProto.FLOAT16), Wanted('cpu')).precision == 'fp16'
 
 
 def test_several_threads_may_run_it(engine: Engine) -> None:
@@ -118,7 +118,7 @@ def test_garbage_names_file_and_cure(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / 'pose_landmark_full.onnx'
     path.write_bytes(content)
     with pytest.raises(EngineError, match=r"pose_landmark_full.onnx is not a usable network .*pose3d fetch --force"):
-        open_engine(path, runtime='cpu')
+        open_engine(path, Wanted('cpu'))
 
 
 def test_a_truncated_network_names_file_and_cure(tmp_path: Path) -> None:
@@ -141,7 +141,7 @@ def test_another_network_than_expected_is_refused(tmp_path: Path, wanted: dict, 
     ({'runtime': 'tensorrt'}, 'not in this version'), ({'threads': -1}, 'threads is -1')])
 def test_wrong_settings_are_refused(tmp_path: Path, settings: dict, message: str) -> None:
     with pytest.raises(EngineError, match=message):
-        open_engine(save_sum(tmp_path / 'tiny.onnx'), **settings)
+        open_engine(save_sum(tmp_path / 'tiny.onnx'), Wanted(**settings))
 
 
 class FakeSession:
@@ -186,7 +186,7 @@ def test_the_provider_is_the_one_that_is_really_used(cuda_offered: type[FakeSess
                                                      works: str, provider: str, monkeypatch: pytest.MonkeyPatch,
                                                      ) -> None:
     monkeypatch.setattr(cuda_offered, 'works', works)
-    assert open_engine(save_sum(tmp_path / 'tiny.onnx'), runtime=runtime).provider == provider
+    assert open_engine(save_sum(tmp_path / 'tiny.onnx'), Wanted(runtime)).provider == provider
 
 
 @pytest.mark.parametrize(('works', 'message'), [('raises', 'cannot load libcudnn'), ('falls back', 'instead of CUDA')])
@@ -194,13 +194,13 @@ def test_cuda_on_demand_never_becomes_something_else(cuda_offered: type[FakeSess
                                                      message: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cuda_offered, 'works', works)
     with pytest.raises(EngineError, match=message):
-        open_engine(save_sum(tmp_path / 'tiny.onnx'), runtime='cuda')
+        open_engine(save_sum(tmp_path / 'tiny.onnx'), Wanted('cuda'))
 
 
 def test_cuda_that_is_not_installed_names_the_cure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnx_engine.onnxruntime, 'get_available_providers', lambda: ['CPUExecutionProvider'])
     with pytest.raises(EngineError, match="install onnxruntime-gpu, or choose runtime 'cpu'"):
-        open_engine(save_sum(tmp_path / 'tiny.onnx'), runtime='cuda')
+        open_engine(save_sum(tmp_path / 'tiny.onnx'), Wanted('cuda'))
 
 
 def test_the_runtime_reports_nothing_to_anybody(tmp_path: Path) -> None:
@@ -215,9 +215,9 @@ def test_the_runtime_reports_nothing_to_anybody(tmp_path: Path) -> None:
 
 
 def test_the_blazepose_files_open_with_their_names(models_dir: Path) -> None:
-    detection = open_engine(models_dir / 'pose_detection.onnx', runtime='cpu', threads=1, inputs=['image'],
+    detection = open_engine(models_dir / 'pose_detection.onnx', Wanted('cpu', threads=1), inputs=['image'],
                             outputs=['boxes', 'scores'])
-    landmarks = open_engine(models_dir / 'pose_landmark_full.onnx', runtime='cpu', threads=1, inputs=['image'],
+    landmarks = open_engine(models_dir / 'pose_landmark_full.onnx', Wanted('cpu', threads=1), inputs=['image'],
                             outputs=['landmarks', 'presence', 'heatmap', 'world'])
     assert detection.input_shapes['image'] == (None, 3, 224, 224)
     assert landmarks.metadata['skeleton'] == 'blazepose33'

@@ -18,6 +18,7 @@ from pose3d_ros.cli.chart import chart
 from pose3d_ros.cli.evaluate_lifter import MAIN, Evaluation, lift, place_on_floor
 from pose3d_ros.cli.main import main
 from pose3d_ros.lift import GIVEN_SIGMA, Lifter
+from pose3d_ros.runtime.engine import Wanted
 from pose3d_ros.stature import stature
 from pose3d_ros.train.assess import on_the_floor, whole_body
 from pose3d_ros.train.mocap import load_mocap
@@ -146,7 +147,7 @@ def test_people_of_the_recordings_are_as_tall_as_they_say(samples: Samples) -> N
 def test_what_ships_keeps_its_level_on_people_made_by_formulas() -> None:
     """A quick look at the weights that come with the package; the full one is `pose3d evaluate lifter`."""
     people = make_samples(procedural_mocap(clips=24, seconds=3.0), 1200, np.random.default_rng(0), EVALUATION)
-    lifter = Lifter.open(runtime='cpu', threads=1)
+    lifter = Lifter.open(engines=Wanted('cpu', threads=1))
     figures = lift(lifter, people.where(whole_body(people)), stature=True).figures()
     everybody = lift(lifter, people, stature=True)
     assert figures['mpjpe_mm'] < 90 and figures['pa_mpjpe_mm'] < 60

@@ -16,6 +16,7 @@ from walkers import hide, standing
 from pose3d_ros.camera import Camera
 from pose3d_ros.lift import SHIPPED, Lifter
 from pose3d_ros.records import JointState, Person2D
+from pose3d_ros.runtime.engine import Wanted
 from pose3d_ros.skeleton import BLAZEPOSE33, COCO17, HUMAN17, LIMBS12
 
 LIMBS = HUMAN17.indices(LIMBS12.joints)
@@ -24,7 +25,7 @@ HEADINGS = np.arange(8) * np.pi / 4
 
 @pytest.fixture(scope='module')
 def lifter() -> Lifter:
-    return Lifter.open(runtime='cpu', threads=1)
+    return Lifter.open(engines=Wanted('cpu', threads=1))
 
 
 def limbs_of(points: NDArray) -> NDArray:

@@ -17,6 +17,7 @@ from pose3d_ros.cli import train_lifter  # noqa: E402
 from pose3d_ros.cli.main import main  # noqa: E402
 from pose3d_ros.lift import INPUTS, WINDOW, Lifter, input_points  # noqa: E402
 from pose3d_ros.nets.window import WindowLifter, distance, facing, normalise, place  # noqa: E402
+from pose3d_ros.runtime.engine import Wanted  # noqa: E402
 from pose3d_ros.skeleton import HUMAN17, mirrored  # noqa: E402
 from pose3d_ros.train import export as export_module  # noqa: E402
 from pose3d_ros.train import lifter as lifter_module  # noqa: E402
@@ -246,7 +247,7 @@ def test_the_exported_file_computes_what_the_network_does_and_says_what_it_is(
     calibrate(network, samples)
     path = tmp_path / 'small.onnx'
     assert export(network, path, {'training_command': 'none'}, (1.6, 0.2)) < 1e-4
-    lifter = Lifter.open(path, runtime='cpu', threads=1)
+    lifter = Lifter.open(path, Wanted('cpu', threads=1))
     assert (lifter.stature, lifter.stature_sigma) == (1.6, 0.2)
     assert lifter.engine.metadata['training_command'] == 'none' and 'cmu.edu' in lifter.engine.metadata['notice']
     position, covariance = lifter.run(samples.rays, samples.confidence, samples.age, samples.up)
@@ -278,7 +279,7 @@ def test_from_file_to_weights_with_two_commands(tmp_path: Path, monkeypatch: pyt
     options = ['--data', str(data), '--out', str(out)]
     assert main(['train', 'lifter', *options, '--steps', '3', '--width', '16', '--threads', '1']) == 0
     assert main(['export', 'lifter', *options]) == 0
-    metadata = Lifter.open(out / 'lifter.onnx', runtime='cpu').engine.metadata
+    metadata = Lifter.open(out / 'lifter.onnx', engines=Wanted('cpu')).engine.metadata
     assert metadata['training_command'] == 'pose3d train lifter --data walk.npz --steps 3 --width 16'
     assert str(tmp_path) not in json.dumps(metadata)
     assert 'lifter.onnx' in capsys.readouterr().out

@@ -10,12 +10,13 @@ from pose3d_ros.lift import Lifter
 from pose3d_ros.pipeline import Pipeline
 from pose3d_ros.records import Frame, GroundPlane, JointState
 from pose3d_ros.refine import Refiner
+from pose3d_ros.runtime.engine import Wanted
 from pose3d_ros.track import Tracker
 
 
 @pytest.fixture(scope='module')
 def lifter():
-    return Lifter.open(threads=1)
+    return Lifter.open(engines=Wanted(threads=1))
 
 
 class Scripted:

@@ -19,6 +19,7 @@ from pose3d_ros.cli.progress import progress
 from pose3d_ros.cli.sample_errors import MEASURED, STAND_INS, Detections, autocorrelation, detector_errors
 from pose3d_ros.cli.video import VideoReader
 from pose3d_ros.detect import Detector
+from pose3d_ros.runtime.engine import Wanted
 from pose3d_ros.runtime.store import ModelStore
 from pose3d_ros.skeleton import HUMAN17
 from pose3d_ros.track import Tracker
@@ -93,7 +94,7 @@ def measure(model: str, runtime: str, frames: int, stature: float) -> NDArray[np
 def detect(model: str, runtime: str, views: Sequence[View], videos: Sequence[VideoReader],
            frames: int) -> tuple[Detections, Detections]:
     """Return the people of all videos [view][frame]: as the tracker leaves them (sides guarded), and as detected."""
-    detector = Detector.open(model, runtime=runtime)
+    detector = Detector.open(model, Wanted(runtime))
     tracked: list[list[list[Person2D]]] = []
     detected: list[list[list[Person2D]]] = []
     with progress(total=sum(min(video.count, frames or video.count) for video in videos), unit='frame',

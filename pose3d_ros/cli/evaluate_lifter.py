@@ -12,6 +12,7 @@ import numpy as np
 
 from pose3d_ros.cli.figures import add_json_option, print_table, write_json
 from pose3d_ros.cli.train import add_data_options, load_split, positive
+from pose3d_ros.runtime.engine import Wanted
 
 if TYPE_CHECKING:
     from pose3d_ros.lift import Lifter
@@ -63,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     from pose3d_ros.train.samples import EVALUATION, MARKED, POPULATION, make_samples
 
     mocap = load_split(args, args.split)
-    lifter = Lifter.open(args.model, runtime='cpu', threads=args.threads)
+    lifter = Lifter.open(args.model, Wanted('cpu', threads=args.threads))
     samples, population, marked = (make_samples(mocap, args.samples, np.random.default_rng(args.seed), settings)
                                    for settings in (EVALUATION, POPULATION, MARKED))
     evaluation = Evaluation(lifter, samples, population, marked)

@@ -21,6 +21,7 @@ from pose3d_ros.detect import Detector
 from pose3d_ros.lift import Lifter
 from pose3d_ros.pipeline import Pipeline
 from pose3d_ros.records import Frame, Person2D, Person3D
+from pose3d_ros.runtime.engine import Wanted
 from pose3d_ros.runtime.store import ModelStore
 
 CALIBRATION = 'samples/single_person.yaml'
@@ -135,11 +136,11 @@ def run_model(model: str, views: Sequence[View], videos: Sequence[VideoReader], 
     frames: at most so many of each video, 0 for all. Returns what came of it when nothing is known of the people, and,
     from the same 2D joints, when they are known to be `stature` m tall.
     """
-    pipeline = Pipeline.open(detector_model=model, runtime=runtime)
+    pipeline = Pipeline.open(detector_model=model, engines=Wanted(runtime))
     detector = Recorded(pipeline.detect)
     unknown = _run(pipeline, [detector] * len(views), views, videos, frames, model)
     pipeline.lift.engine.close()
-    pipeline.lift = Lifter.open(runtime=runtime, stature=stature)
+    pipeline.lift = Lifter.open(engines=Wanted(runtime), stature=stature)
     given = _run(pipeline, [Replayed(run.detected) for run in unknown], views, videos, frames, f'{model}, stature')
     detector.close()
     pipeline.lift.engine.close()

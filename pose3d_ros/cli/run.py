@@ -21,6 +21,7 @@ from pose3d_ros.cli.video import VideoReader
 from pose3d_ros.draw import draw_people
 from pose3d_ros.pipeline import Pipeline
 from pose3d_ros.records import GroundPlane
+from pose3d_ros.runtime.engine import Wanted
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -47,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     if len(set(folders)) < len(folders):
         raise UserError('two of the videos have the same name: their results would overwrite each other')
     jobs = [(VideoReader(video), camera_for(args.calibration, args.camera, video)) for video in args.videos]
-    pipeline = Pipeline.open(detector_model=args.model, runtime=args.runtime, stature=args.stature)
+    pipeline = Pipeline.open(detector_model=args.model, engines=Wanted(args.runtime), stature=args.stature)
     for (video, camera), folder in zip(jobs, folders):
         pipeline.reset()
         _run_one(pipeline, video, camera, ground, folder)

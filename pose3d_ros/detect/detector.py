@@ -14,7 +14,7 @@ from pose3d_ros.detect.anchors import BODY_CIRCLE, MID_HIP, Finds
 from pose3d_ros.detect.blazepose import JOINTS, LandmarkModel, Poses
 from pose3d_ros.detect.search import TileSearch, close, without_repeats
 from pose3d_ros.records import Frame, Person2D
-from pose3d_ros.runtime.engine import Engine
+from pose3d_ros.runtime.engine import Engine, Wanted
 from pose3d_ros.runtime.opening import open_engine
 from pose3d_ros.runtime.store import ModelStore
 
@@ -90,7 +90,7 @@ class Detector:
         self.reset()
 
     @classmethod
-    def open(cls, model: str = 'full', runtime: str = 'auto', threads: int = 0, store: ModelStore | None = None,
+    def open(cls, model: str = 'full', engines: Wanted | None = None, store: ModelStore | None = None,
              settings: DetectSettings | None = None) -> Detector:
         """Load the networks from the model store. model: 'lite', 'full' or 'heavy'.
 
@@ -99,7 +99,7 @@ class Detector:
         if model not in MODELS:
             raise ValueError(f'detector model {model!r} is none of {", ".join(MODELS)}')
         store = store or ModelStore()
-        search, landmarks = (open_engine(store.path(name), runtime=runtime, threads=threads)
+        search, landmarks = (open_engine(store.path(name), engines)
                              for name in ('pose_detection', f'pose_landmark_{model}'))
         return cls(search, landmarks, settings)
 

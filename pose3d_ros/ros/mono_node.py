@@ -22,7 +22,7 @@ from pose3d_ros.ros.output import Output
 from pose3d_ros.ros.params import MONO, ParameterError, settings_of
 from pose3d_ros.ros.tf import TfUnavailableError, Transforms
 from pose3d_ros.ros.worker import PeoplePipeline, Worker
-from pose3d_ros.runtime.engine import EngineError
+from pose3d_ros.runtime.engine import EngineError, Wanted
 from pose3d_ros.runtime.store import ModelCorrupt, ModelMissing
 from pose3d_ros.track import TrackSettings
 
@@ -65,7 +65,7 @@ class MonoNode(ManagedNode):
             raise RefusedError(str(error)) from error
         try:
             pipeline = self._open_pipeline(
-                detector_model=values['detector_model'], runtime=values['runtime'], threads=values['threads'],
+                detector_model=values['detector_model'], engines=Wanted(values['runtime'], threads=values['threads']),
                 detect=settings_of(DetectSettings, MONO, values), track=settings_of(TrackSettings, MONO, values),
                 refine=settings_of(RefineSettings, MONO, values), stature=values['stature'])
         except (ModelMissing, ModelCorrupt, EngineError, LiftModelError, ValueError) as error:

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from pose3d_ros.detect import DetectSettings
 from pose3d_ros.refine import RefineSettings
 from pose3d_ros.ros.images import MAX_PIXELS
-from pose3d_ros.runtime.opening import RUNTIMES
+from pose3d_ros.runtime.engine import RUNTIMES
 from pose3d_ros.track import TrackSettings
 
 Value = bool | int | float | str

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +13,6 @@ from onnxruntime.capi import onnxruntime_pybind11_state as _native
 
 from pose3d_ros.runtime.engine import EngineError, cure
 
-_LOG = logging.getLogger(__name__)
 _TYPES = {'tensor(float)': np.float32, 'tensor(float16)': np.float16, 'tensor(double)': np.float64,
           'tensor(int64)': np.int64, 'tensor(int32)': np.int32, 'tensor(uint8)': np.uint8, 'tensor(bool)': np.bool_}
 # The runtime's exceptions share no base class but Exception.
@@ -28,10 +26,11 @@ _MOST_THREADS = 4  # networks this small gain nothing from more
 class OnnxEngine:
     """An ONNX file opened in ONNX Runtime; see Engine for the meaning of its members."""
 
-    def __init__(self, path: Path, *, runtime: str, threads: int) -> None:
-        self._path = path
-        self._session: onnxruntime.InferenceSession | None = _open(path, runtime, threads or _sensible_threads())
-        session = self._session
+    def __init__(self, path: Path, *, cuda: bool = False, threads: int = 0, remarks: tuple[str, ...] = ()) -> None:
+        """cuda: on the GPU. remarks: see Engine. Raises EngineError where CUDA is wanted and cannot be used."""
+        self._path, self.remarks, self.status = path, remarks, ''
+        session = _open_cuda(path, threads) if cuda else _session(path, threads, [_CPU])
+        self._session: onnxruntime.InferenceSession | None = session
         self._types = {spec.name: spec.type for spec in session.get_inputs()}
         self.inputs = tuple(spec.name for spec in session.get_inputs())
         self.outputs = tuple(spec.name for spec in session.get_outputs())
@@ -84,29 +83,20 @@ def _sensible_threads() -> int:
     return min(len(os.sched_getaffinity(0)), _MOST_THREADS)
 
 
-def _open(path: Path, runtime: str, threads: int) -> onnxruntime.InferenceSession:
-    available = onnxruntime.get_available_providers()
-    if runtime == 'cuda' and _CUDA not in available:
-        raise EngineError("this ONNX Runtime cannot use CUDA: install onnxruntime-gpu, or choose runtime 'cpu'")
-    if runtime != 'cpu' and _CUDA in available:
-        try:
-            # An exhaustive search for the fastest kernel would run again for every new batch size.
-            session = _session(path, threads, [(_CUDA, {'cudnn_conv_algo_search': 'HEURISTIC'}), _CPU])
-        except EngineError as error:
-            if runtime == 'cuda':
-                raise
-            _LOG.warning('CUDA cannot be used, computing on the CPU: %s', error)
-        else:
-            if runtime == 'cuda' and session.get_providers()[0] != _CUDA:
-                raise EngineError(f'{path.name} runs on {session.get_providers()[0]} instead of CUDA: check the '
-                                  "driver, CUDA and cuDNN versions against onnxruntime-gpu, or choose runtime 'cpu'")
-            return session
-    return _session(path, threads, [_CPU])
+def _open_cuda(path: Path, threads: int) -> onnxruntime.InferenceSession:
+    if _CUDA not in onnxruntime.get_available_providers():
+        raise EngineError('this ONNX Runtime cannot use CUDA: install onnxruntime-gpu')
+    # An exhaustive search for the fastest kernel would run again for every new batch size.
+    session = _session(path, threads, [(_CUDA, {'cudnn_conv_algo_search': 'HEURISTIC'}), _CPU])
+    if session.get_providers()[0] != _CUDA:  # it falls back without a word
+        raise EngineError(f'{path.name} runs on {session.get_providers()[0]} instead of CUDA: check the driver, CUDA '
+                          'and cuDNN versions against onnxruntime-gpu')
+    return session
 
 
 def _session(path: Path, threads: int, providers: list) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = threads or _sensible_threads()
     options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.log_severity_level = 3
