@@ -13,7 +13,7 @@ import numpy as np
 
 from pose3d_ros.camera import Camera
 from pose3d_ros.detect import anchors
-from pose3d_ros.detect.anchors import Finds
+from pose3d_ros.detect.finds import Finds
 from pose3d_ros.records import Frame
 from pose3d_ros.skeleton import BLAZEPOSE33
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pose3d_ros.detect import anchors, blazepose, crops, regions, tiles
-from pose3d_ros.detect.anchors import Finds
+from pose3d_ros.detect import anchors, blazepose, crops, finds, regions, tiles
+from pose3d_ros.detect.finds import Finds
 from pose3d_ros.detect.search import near_twice
 
 
@@ -55,16 +55,16 @@ def test_overlapping_finds_merge_to_their_weighted_mean_and_others_stay():
     box = np.array([[0.1, 0.1, 0.3, 0.3]])
     group = np.concatenate([box, box + 0.02, box + 0.5])
     points = np.zeros((3, 4, 2)) + np.array([0.2, 0.22, 0.7])[:, None, None]
-    merged = anchors.merge_overlapping(Finds(group, points, np.array([0.9, 0.6, 0.8])))
+    merged = finds.merge_overlapping(Finds(group, points, np.array([0.9, 0.6, 0.8])))
     np.testing.assert_allclose(merged.scores, [0.9, 0.8])
     np.testing.assert_allclose(merged.points[0, 0], (0.9 * 0.2 + 0.6 * 0.22) / 1.5)
     np.testing.assert_allclose(merged.boxes[1], group[2])
-    assert len(anchors.merge_overlapping(Finds.none())) == 0
+    assert len(finds.merge_overlapping(Finds.none())) == 0
 
 
 def test_box_overlap_of_equal_disjoint_and_empty_boxes():
     box, other, empty = [0.0, 0.0, 2.0, 2.0], [2.0, 0.0, 4.0, 2.0], [1.0, 1.0, 1.0, 1.0]
-    np.testing.assert_allclose(anchors.box_overlap(np.array([box, empty]), np.array([box, other, empty])),
+    np.testing.assert_allclose(finds.box_overlap(np.array([box, empty]), np.array([box, other, empty])),
                                [[1, 0, 0], [0, 0, 0]])
 
 

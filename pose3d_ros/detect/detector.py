@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pose3d_ros.detect import people, regions
-from pose3d_ros.detect.anchors import BODY_CIRCLE, MID_HIP, Finds
 from pose3d_ros.detect.blazepose import JOINTS, LandmarkModel, Poses
-from pose3d_ros.detect.search import TileSearch, close, without_repeats
+from pose3d_ros.detect.finds import BODY_CIRCLE, MID_HIP, Finds, close, without_repeats
+from pose3d_ros.detect.search import TileSearch
 from pose3d_ros.records import Frame, Person2D
 from pose3d_ros.runtime.engine import Engine, Wanted
 from pose3d_ros.runtime.opening import open_engine

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pose3d_ros.camera import Camera
-from pose3d_ros.detect.anchors import box_overlap
 from pose3d_ros.detect.blazepose import JOINTS, Poses
+from pose3d_ros.detect.finds import box_overlap
 from pose3d_ros.records import Person2D
 from pose3d_ros.skeleton import BLAZEPOSE33, LIMBS12
 

@@ -9,14 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pose3d_ros.detect import anchors, tiles
-from pose3d_ros.detect.anchors import INPUT_SIZE, Finds
+from pose3d_ros.detect.anchors import INPUT_SIZE
 from pose3d_ros.detect.crops import fill_rgb, warp
+from pose3d_ros.detect.finds import Finds, merge_overlapping, without_repeats
 from pose3d_ros.runtime.engine import Engine
 from pose3d_ros.skeleton import BLAZEPOSE33
 
-# Circles about people whose centres are nearer than this share of the larger radius (about 0.25 m), and whose radii
-# differ by no more than this factor, are one person's.
-_SAME_PLACE, _SAME_SIZE = 0.3, 0.6
 _TRUNK = np.concatenate([np.arange(11), BLAZEPOSE33.indices(
     [f'{side}_{joint}' for joint in ('shoulder', 'hip') for side in ('left', 'right')])])
 _GREY = (128, 128, 128)  # next to nothing to the network; in black a body still shows as a silhouette
@@ -77,7 +75,7 @@ class TileSearch:
             fill_rgb(planes, crop, gain=2.0 / 255.0, offset=-1.0)
         outputs = self.engine.run({'image': batch})
         decoded = anchors.decode(outputs['boxes'], outputs['scores'], self.threshold)
-        return [anchors.merge_overlapping(finds).scaled(side, (x0, y0))
+        return [merge_overlapping(finds).scaled(side, (x0, y0))
                 for finds, (x0, y0, side) in zip(decoded, chosen, strict=True)]
 
     def _fit(self, image: NDArray[np.uint8]) -> None:
@@ -108,21 +106,3 @@ def hide(crop: NDArray[np.uint8], bodies: NDArray) -> None:
         width = max(1, round(_LIMB_WIDTH * math.hypot(*np.ptp(trunk[:, 0], axis=0))))
         cv2.fillConvexPoly(crop, trunk, _GREY)
         cv2.polylines(crop, [trunk, *body[BLAZEPOSE33.bone_indices]], True, _GREY, width)
-
-
-def without_repeats(finds: Finds) -> Finds:
-    """Return the best of the finds that show the same person in different tiles, best first."""
-    order = np.argsort(-finds.scores, kind='stable')
-    same = close(finds.circles(), finds.circles())
-    kept: list[int] = []
-    for candidate in order:
-        if not same[candidate, kept].any():
-            kept.append(int(candidate))
-    return finds[np.array(kept, dtype=np.intp)]
-
-
-def close(a: NDArray, b: NDArray) -> NDArray[np.bool_]:
-    """Return which circles (N, 3) x, y, radius enclose the same person as which of (M, 3): same place, same size."""
-    distance = np.hypot(a[:, None, 0] - b[None, :, 0], a[:, None, 1] - b[None, :, 1])
-    small, large = (pick(a[:, None, 2], b[None, :, 2]) for pick in (np.minimum, np.maximum))
-    return (distance <= _SAME_PLACE * large) & (small >= _SAME_SIZE * large)
