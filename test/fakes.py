@@ -50,10 +50,20 @@ def seen(x: float = 0.0, z: float = 3.0, id: int = 1, camera: Camera = synthetic
 
 
 @dataclass
+class FakeEngine:
+    """What diagnostics ask of an engine."""
+
+    provider: str = 'CPUExecutionProvider'
+    precision: str = 'fp32'
+    status: str = ''
+    remarks: tuple[str, ...] = ()
+
+
+@dataclass
 class FakePipeline:
     """Gives the same people for every frame. delay_s: time it takes; failing: raised instead, while set."""
 
-    engines: dict = field(default_factory=dict)
+    engines: dict = field(default_factory=lambda: {'search': FakeEngine(), 'landmarks': FakeEngine()})
     counters: dict = field(default_factory=lambda: {'ids_made': 1, 'swaps_corrected': 0})
 
     people: list[Person3D] = field(default_factory=lambda: [standing()])

@@ -5,6 +5,8 @@ import pytest
 pytest.importorskip('rclpy')
 pytest.importorskip('diagnostic_msgs')
 
+from fakes import FakeEngine  # noqa: E402
+
 from pose3d_ros.ros.health import ERROR, OK, STALE, WARN, Health  # noqa: E402
 
 
@@ -101,9 +103,23 @@ def test_times_are_summarised_over_the_last_frames(health):
 
 def test_what_keeps_the_node_from_working_is_an_error(health):
     health.facts.state, health.facts.problem = 'unconfigured', 'cannot configure: no model'
-    input_status, pipeline = health.report(1.0)
+    input_status, pipeline, _ = health.report(1.0)
     assert (pipeline.level, pipeline.message) == (ERROR, 'cannot configure: no model')
     assert input_status.level == OK and 'unconfigured' in input_status.message
+
+
+def test_an_engine_that_is_being_built_is_told_with_its_time_until_it_serves(health):
+    slow = FakeEngine(status='building engine landmarks fp16, 43 s', remarks=('not on CUDA: no driver',))
+    health.facts.engines = {'search': FakeEngine('TensorRT', 'fp16'), 'landmarks': slow}
+    status = health.report(1.0)[2]
+    assert (status.name, status.level) == ('engines', WARN)
+    assert status.message == 'building engine landmarks fp16, 43 s'
+    assert status.values == {'search': 'TensorRT fp16', 'landmarks': 'CPUExecutionProvider fp32',
+                             'landmarks.remark': 'not on CUDA: no driver'}
+    slow.status, slow.provider, slow.precision = '', 'TensorRT', 'mixed'
+    status = health.report(2.0)[2]
+    assert (status.level, status.message) == (OK, 'TensorRT fp16, TensorRT mixed')
+    assert health.report(2.0)[1].values['precision'] == 'fp16 mixed'
 
 
 def test_a_new_start_begins_with_a_clean_slate_but_goes_on_counting(health):

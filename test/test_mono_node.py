@@ -1,5 +1,6 @@
 """mono_node as a managed node: transitions, parameters, remapping, what it publishes when, and load."""
 
+import logging
 import time
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from bench import SMALL, Bench, picture, wait_for  # noqa: E402
 from diagnostic_msgs.msg import DiagnosticStatus  # noqa: E402
 from lifecycle_msgs.msg import Transition  # noqa: E402
 from lifecycle_msgs.srv import ChangeState  # noqa: E402
+from rcl_interfaces.msg import Log  # noqa: E402
 from rclpy.lifecycle import TransitionCallbackReturn  # noqa: E402
 from rclpy.node import Node  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
@@ -23,7 +25,7 @@ from visualization_msgs.msg import Marker, MarkerArray  # noqa: E402
 
 from pose3d_ros.ros.output import Output  # noqa: E402
 from pose3d_ros.ros.params import ParameterError  # noqa: E402
-from pose3d_ros.runtime.engine import EngineError  # noqa: E402
+from pose3d_ros.runtime.engine import EngineError, Wanted  # noqa: E402
 from pose3d_ros.runtime.store import ModelCorrupt, ModelMissing  # noqa: E402
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
@@ -109,11 +111,12 @@ def test_an_unforeseen_failure_to_configure_is_reported_and_recovered_from(ros):
 
 
 def test_parameters_reach_the_pipeline(ros):
-    with Bench(detector_model='lite', runtime='cpu', threads=2, search_period=7, swap_guard=False,
-               acceleration=3.0) as bench:
+    with Bench(detector_model='lite', search_model='persons.yaml', runtime='cpu', precision='fp32', threads=2,
+               search_period=7, swap_guard=False, acceleration=3.0) as bench:
         wait_for(lambda: bench.state == 'active')
         opened = bench.opened[0]
-        assert (opened['detector_model'], opened['runtime'], opened['threads']) == ('lite', 'cpu', 2)
+        assert (opened['detector_model'], opened['search']) == ('lite', 'persons.yaml')
+        assert opened['engines'] == Wanted('cpu', 'fp32', 2, meanwhile=True)
         assert opened['detect'].search_period == 7 and not opened['track'].swap_guard
         assert opened['refine'].acceleration == 3.0
 
@@ -123,7 +126,9 @@ def test_parameters_can_be_changed_while_unconfigured_only(ros):
         set_one = lambda name, value: bench.node.set_parameters([Parameter(name, value=value)])[0]  # noqa: E731
         assert set_one('detector_model', 'heavy').successful
         refused = set_one('detector_model', 'fat')
-        assert not refused.successful and 'lite | full | heavy' in refused.reason
+        assert not refused.successful and 'lite | full | heavy | *.yaml' in refused.reason
+        assert set_one('detector_model', 'own/hrnet.yaml').successful
+        assert set_one('detector_model', 'heavy').successful
         assert not set_one('search_period', 0).successful and not set_one('autostart', True).successful
         bench.node.trigger_configure()
         assert bench.opened[0]['detector_model'] == 'heavy'
@@ -242,7 +247,35 @@ def test_diagnostics_tell_times_counts_and_what_computes(bench):
 def test_diagnostics_come_once_a_second_by_themselves(bench):
     bench._reports.clear()
     time.sleep(2.6)
-    assert 4 <= len(bench._reports) <= 6  # two statuses each
+    assert 6 <= len(bench._reports) <= 9  # three statuses each
+
+
+def test_a_node_told_to_wait_for_its_engines_drops_images_until_they_are_built(ros):
+    for keeps_running in (True, False):
+        pipeline = fakes.FakePipeline()
+        engine = pipeline.engines['landmarks']
+        engine.status = 'building engine landmarks fp16, 43 s'
+        with Bench(pipeline, build_while_running=keeps_running) as bench:
+            bench.ready().send_info()
+            bench.send()
+            status = bench.status('engines')
+            assert status.level == DiagnosticStatus.WARN and status.message == 'building engine landmarks fp16, 43 s'
+            assert bench.drops == ({} if keeps_running else {'building': 1})
+            engine.status = ''
+            bench.expect_people()
+            assert bench.status('engines').level == DiagnosticStatus.OK
+
+
+def test_what_the_networks_say_is_in_the_log_of_the_node(ros):
+    with Bench(autostart=False) as bench:
+        lines = []
+        bench.listen(Log, '/rosout', lambda message: lines.append((message.level, message.name, message.msg)))
+        wait_for(lambda: bench.tester.count_publishers('/rosout') >= 2)
+        time.sleep(0.2)
+        logging.getLogger('pose3d_ros.runtime.manager').warning('engine %s: fp16 fails the check', 'landmarks')
+        wanted = (30, bench.node.get_logger().name, 'engine landmarks: fp16 fails the check')
+        wait_for(lambda: wanted in lines)
+    logging.getLogger('pose3d_ros.runtime.manager').info('nobody listens any more')
 
 
 def test_a_qos_override_is_for_its_topic_only(ros):

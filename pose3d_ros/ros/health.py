@@ -11,12 +11,15 @@ import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from std_msgs.msg import Header
 
+from pose3d_ros.runtime.engine import Engine
+
 WINDOW = 300        # frames over which times are summarised
 RECENT_S = 5.0      # over which rates and drops are judged
 LATE_S, LOST_S = 1.0, 5.0  # without an image: WARN, ERROR
 OVERWRITTEN = 'overwritten'  # a newer frame came before this one was begun: normal on a busy machine
-# Drops that need no judgement of their own: that one, and those that the state of the calibration tells already.
-NOT_JUDGED = (OVERWRITTEN, 'no_camera_info', 'not_calibrated')
+BUILDING = 'building'        # the engines are not built yet, and the node was told to wait for them
+# Drops that need no judgement of their own: the first, and those that other lines of the diagnostics tell already.
+NOT_JUDGED = (OVERWRITTEN, BUILDING, 'no_camera_info', 'not_calibrated')
 
 OK, WARN, ERROR, STALE = (DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR, DiagnosticStatus.STALE)
 
@@ -42,7 +45,8 @@ class Facts:
     info_timeout_s: float = 5.0
     calibration_problem: str = ''  # why the last camera_info was refused
     calibrated: bool = False
-    details: dict[str, str] = field(default_factory=dict)  # provider, precision, ...
+    details: dict[str, str] = field(default_factory=dict)  # of the configuration
+    engines: Mapping[str, Engine] = field(default_factory=dict)  # by what they do
 
 
 class Health:
@@ -111,9 +115,12 @@ class Health:
             self.events[event] += 1
 
     def report(self, now: float, explain: Callable[[], str] = lambda: '') -> list[Status]:
-        """Return the state of the input and of the pipeline. explain: a likely cause for images that do not come."""
+        """Return the state of the input, of the pipeline and of what computes its networks.
+
+        explain: a likely cause for images that do not come.
+        """
         with self._lock:
-            return [self._input(now, explain), self._pipeline(now)]
+            return [self._input(now, explain), self._pipeline(now), self._engines()]
 
     def _input(self, now: float, explain: Callable[[], str]) -> Status:
         facts = self.facts
@@ -154,7 +161,10 @@ class Health:
     def _pipeline(self, now: float) -> Status:
         facts = self.facts
         rate = _rate(self._finished, now)
-        values = {'state': facts.state, **facts.details, 'people': str(self._people), 'rate_hz': f'{rate:.2f}',
+        computed = {name: ' '.join(sorted({getattr(engine, name) for engine in facts.engines.values()}))
+                    for name in ('provider', 'precision')} if facts.engines else {}
+        values = {'state': facts.state, **facts.details, **computed, 'people': str(self._people),
+                  'rate_hz': f'{rate:.2f}',
                   **{name: str(count) for name, count in self._counters.items()},
                   **{f'without_floor.{cause}': str(count) for cause, count in sorted(self._floorless.items())}}
         for name, times in self._times.items():
@@ -169,6 +179,19 @@ class Health:
             message = f'{len(recent)} frames without a floor in {RECENT_S:g} s, last: {recent[-1]}'
             return Status('pipeline', WARN, message, values)
         return Status('pipeline', OK, f'{self._people} people, {rate:.1f} frames/s', values)
+
+    def _engines(self) -> Status:
+        engines = self.facts.engines
+        used = {name: f'{engine.provider} {engine.precision}' for name, engine in engines.items()}
+        remarks = {f'{name}.remark': '; '.join(engine.remarks) for name, engine in engines.items() if engine.remarks}
+        if busy := under_way(engines):
+            return Status('engines', WARN, busy, {**used, **remarks})
+        return Status('engines', OK, ', '.join(sorted(set(used.values()))) or 'none', {**used, **remarks})
+
+
+def under_way(engines: Mapping[str, Engine]) -> str:
+    """Return which engines are still being built, and for how long; '' when all are what they will be."""
+    return ', '.join(dict.fromkeys(engine.status for engine in engines.values() if engine.status))
 
 
 def no_camera_info(image_topic: str, info_topic: str) -> str:

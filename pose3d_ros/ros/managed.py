@@ -20,6 +20,7 @@ from std_msgs.msg import Header
 from pose3d_ros.ros.compat import lifecycle_state, reuse_large_buffers, steady_clock
 from pose3d_ros.ros.declare import declare, values_of
 from pose3d_ros.ros.health import ERROR, OK, STALE, Health, to_diagnostics
+from pose3d_ros.ros.logs import NodeLog
 from pose3d_ros.ros.params import Parameter, ParameterError
 
 LOG_PERIOD_S = 5.0    # the same trouble is logged this often
@@ -42,6 +43,7 @@ class ManagedNode(LifecycleNode):
     def __init__(self, name: str, table: Sequence[Parameter], **node_arguments: Any) -> None:
         super().__init__(name, **node_arguments)
         self.health = Health()
+        self._log = NodeLog(self.get_logger())
         self._table = table
         declare(self, table, self._why_not_settable)
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
@@ -50,6 +52,11 @@ class ManagedNode(LifecycleNode):
         self._diagnostics_timer = self.create_timer(1.0, self.report, clock=clock)
         if self.get_parameter('autostart').value:
             self._autostart_timer = self.create_timer(0.0, self._autostart, clock=clock)
+
+    def destroy_node(self) -> None:
+        """Leave ROS; close() comes before."""
+        self._log.close()
+        super().destroy_node()
 
     def load(self, values: dict[str, Any]) -> None:
         """Open what the work needs, with these parameters. Raises RefusedError."""

@@ -16,6 +16,8 @@ from pose3d_ros.pipeline import Pipeline
 from pose3d_ros.records import Frame
 from pose3d_ros.refine import RefineSettings
 from pose3d_ros.ros.floor import Floor
+from pose3d_ros.ros.health import BUILDING, under_way
+from pose3d_ros.ros.images import ImageError
 from pose3d_ros.ros.input import CameraInput, resolve_topics
 from pose3d_ros.ros.managed import ManagedNode, RefusedError, run, spin_until_signal
 from pose3d_ros.ros.output import Output
@@ -65,18 +67,18 @@ class MonoNode(ManagedNode):
             raise RefusedError(str(error)) from error
         try:
             pipeline = self._open_pipeline(
-                detector_model=values['detector_model'], engines=Wanted(values['runtime'], threads=values['threads']),
+                detector_model=values['detector_model'], search=values['search_model'],
+                engines=Wanted(values['runtime'], values['precision'], values['threads'], meanwhile=True),
                 detect=settings_of(DetectSettings, MONO, values), track=settings_of(TrackSettings, MONO, values),
                 refine=settings_of(RefineSettings, MONO, values), stature=values['stature'])
         except (ModelMissing, ModelCorrupt, EngineError, LiftModelError, ValueError) as error:
             floor.close()
             raise RefusedError(str(error)) from error
         self._loaded = _Loaded(values, pipeline, Output(self), floor)
-        engines = pipeline.engines.values()
-        self.health.facts.details = {'provider': ' '.join(sorted({engine.provider for engine in engines})),
-                                     'precision': ' '.join(sorted({engine.precision for engine in engines})),
-                                     'detector_model': values['detector_model'], 'ground': floor.source}
-        self.get_logger().info(f'configured: {self.health.facts.details}')
+        facts = self.health.facts
+        facts.engines = pipeline.engines
+        facts.details = {'detector_model': values['detector_model'], 'ground': floor.source}
+        self.get_logger().info(f'configured: {facts.details}')
 
     def start(self) -> None:
         loaded, facts = self._loaded, self.health.facts
@@ -93,6 +95,8 @@ class MonoNode(ManagedNode):
             self.health.without_floor(cause, text, time.monotonic())
 
         def to_frame(message: Any) -> Frame:
+            if not values['build_while_running'] and (busy := under_way(facts.engines)):
+                raise ImageError(BUILDING, busy)
             return loaded.floor.under(camera_input.to_frame(message), missed)
 
         worker = Worker(to_frame, loaded.pipeline, loaded.output.publish, self.health, self.get_clock(),
@@ -126,6 +130,7 @@ class MonoNode(ManagedNode):
         loaded, self._loaded = self._loaded, None
         if loaded is None:
             return
+        self.health.facts.engines = {}
         loaded.output.destroy()
         loaded.pipeline.close()
         loaded.floor.close()

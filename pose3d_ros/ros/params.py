@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from pose3d_ros.detect import DetectSettings
 from pose3d_ros.refine import RefineSettings
 from pose3d_ros.ros.images import MAX_PIXELS
-from pose3d_ros.runtime.engine import RUNTIMES
+from pose3d_ros.runtime.engine import PRECISIONS, RUNTIMES
 from pose3d_ros.track import TrackSettings
 
 Value = bool | int | float | str
@@ -29,8 +29,9 @@ class ParameterError(ValueError):
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter. low, high: inclusive range of a number. choices: of a string. settings: the settings class that
-    has a field of this name, which the value is for. fixed: set at start only; the others while unconfigured too.
+    """One parameter. low, high: inclusive range of a number. choices: of a string; or_file: beside them, any name that
+    ends so. settings: the settings class that has a field of this name, which the value is for. fixed: set at start
+    only; the others while unconfigured too.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Parameter:
     low: float | None = None
     high: float | None = None
     choices: tuple[str, ...] = ()
+    or_file: str = ''
     settings: type | None = None
     fixed: bool = False
 
@@ -52,7 +54,7 @@ class Parameter:
     def allowed(self) -> str:
         """Return the range or the choices in words, '' where anything goes."""
         if self.choices:
-            return ' | '.join(self.choices)
+            return ' | '.join([*self.choices, *([f'*{self.or_file}'] if self.or_file else [])])
         return '' if self.low is None else f'{self.low:g} .. {self.high:g}'
 
     def check(self, value: Value) -> None:
@@ -62,7 +64,8 @@ class Parameter:
             raise ParameterError(f'{self.name} is {value!r} ({type(value).__name__}), but must be a '
                                  f'{self.type_name}{hint}')
         in_range = self.low is None or self.high is None or self.low <= float(value) <= self.high  # False for NaN
-        if not in_range or (self.choices and value not in self.choices):
+        is_choice = value in self.choices or bool(self.or_file and str(value).endswith(self.or_file))
+        if not in_range or (self.choices and not is_choice):
             raise ParameterError(f'{self.name} is {value!r}, but must be {self.allowed} {self.unit}'.rstrip())
 
 
@@ -76,11 +79,18 @@ MONO = (
     Parameter('autostart', True, 'Configure and activate at start; false leaves that to a lifecycle manager.',
               fixed=True),
     # Networks
-    Parameter('detector_model', 'full', 'BlazePose landmark model: lite is fastest, heavy most accurate.',
-              choices=('lite', 'full', 'heavy')),
-    Parameter('runtime', 'auto', 'What computes the networks; auto takes the GPU where it can be used, else the CPU.',
-              choices=RUNTIMES),
-    Parameter('threads', 0, 'Processor threads per network; 0 chooses.', low=0, high=64),
+    Parameter('detector_model', 'full', 'BlazePose landmark model (lite is fastest, heavy most accurate), or the '
+              'description of a model of your own (docs/own_models.md).', choices=('lite', 'full', 'heavy'),
+              or_file='.yaml'),
+    Parameter('search_model', 'blazepose', 'What looks for people: the BlazePose detector, or the description of a '
+              'model of your own that gives boxes (docs/own_models.md).', choices=('blazepose',), or_file='.yaml'),
+    Parameter('runtime', 'auto', 'What computes the networks: auto takes the first that can be used of TensorRT, ONNX '
+              'Runtime on CUDA, and ONNX Runtime on the CPU (docs/engines.md).', choices=RUNTIMES),
+    Parameter('precision', 'auto', 'Of TensorRT engines: auto takes fp16, or where that fails the check against the '
+              'CPU, mixed, then fp32.', choices=PRECISIONS),
+    Parameter('build_while_running', True, 'While a TensorRT engine is built (minutes, once), work on ONNX Runtime; '
+              'false drops the images until then.'),
+    Parameter('threads', 0, 'Processor threads per network on the CPU; 0 chooses.', low=0, high=64),
     # Input
     Parameter('image_transport', 'raw', 'raw reads the topic image, compressed reads image/compressed (JPEG, PNG).',
               choices=('raw', 'compressed')),
