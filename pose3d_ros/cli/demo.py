@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pose3d_ros.cli import engines, floor
 from pose3d_ros.cli.errors import UserError
-from pose3d_ros.cli.floor import add_floor_options, floor_of, node_parameters
 from pose3d_ros.cli.nodes import Processes, interrupted_by_termination, private_domain, require_ros
 from pose3d_ros.cli.places import config_file
 from pose3d_ros.cli.progress import progress
@@ -53,19 +53,20 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument('--calibration', type=Path, metavar='FILE', help='of the camera that took the video')
     parser.add_argument('--camera', default='', metavar='NAME', help='which camera of the calibration file')
     parser.add_argument('--out', type=Path, default=Path('out/demo'), metavar='DIR', help='default: out/demo')
-    parser.add_argument('--model', default='full', choices=('full', 'heavy', 'lite'), help='2D model (default: full)')
-    add_floor_options(parser)
+    engines.add_model_options(parser)
+    floor.add_floor_options(parser)
+    engines.add_engine_options(parser)
     parser.add_argument('--params', type=Path, metavar='FILE', help='of the nodes (default: config/mono.yaml)')
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the nodes on the video and wait for the recording."""
-    ground = floor_of(args)
+    ground = floor.floor_of(args)
     source = chosen_source(args.video, args.calibration, args.camera)
     video = VideoReader(source.video)
     camera = camera_for(source.calibration, source.camera, source.video)
     next(video.frames(camera.camera), None)  # sizes agree, or say so now
-    for model in ('pose_detection', f'pose_landmark_{args.model}'):
+    for model in engines.shipped_models(args):
         ModelStore().path(model)
     require_ros()
     with interrupted_by_termination(), private_domain() as environment:
@@ -106,9 +107,9 @@ def _play(processes: Processes, args: argparse.Namespace, source: Source, video:
         sys.executable, '-m', 'pose3d_ros.cli.recorder', '--out', str(args.out), '--fps', str(video.fps),
         '--frames', str(video.count), '--about', json.dumps(about),
         '--levelled', json.dumps(None if levelled is None else levelled.tolist())], talks=True)
-    processes.start('mono_node', node_command('mono_node', params, detector_model=args.model, **{
+    processes.start('mono_node', node_command('mono_node', params, **{
         'qos_overrides./image_annotated.publisher.depth': 20,  # the recorder wants every image, late or not
-        **node_parameters(args)}))
+        **floor.node_parameters(args), **engines.node_parameters(args)}))
     news = _Listener(recorder)
     _wait_until_ready(processes, news)
     processes.start('video_node', node_command(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from pose3d_ros.cli.engines import BLAZEPOSE, add_engine_options, wanted
 from pose3d_ros.cli.errors import UserError
 from pose3d_ros.cli.evaluate_sample import CALIBRATION, REFERENCE_MODEL, STATURE, load_views
 from pose3d_ros.cli.figures import add_json_option, print_table, write_json
@@ -41,7 +42,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         description='Runs a 2D model on the sample footage, compares each camera (left and right as the tracker leaves '
                     'them) with what the other three see, and fits a Gaussian and uniform mixture per joint '
                     "(AbsPoseLifter, section 4.2). Errors are in units of the person's stature in the image.")
-    parser.add_argument('--model', choices=('lite', 'full', 'heavy'), default='full')
+    parser.add_argument('--model', choices=BLAZEPOSE, default='full')
     parser.add_argument('--save', type=Path, metavar='JSON',
                         help='write the mixture, for `pose3d train absolute --errors`; the single Gaussian beside it, '
                              'as NAME_gaussian.json')
@@ -51,7 +52,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument('--stature', type=float, default=STATURE, metavar='M',
                         help='of the subject (default %(default)s)')
     parser.add_argument('--frames', type=int, default=0, help='of each camera, from the start (default: all)')
-    parser.add_argument('--runtime', default='auto', help='auto, cpu, cuda or tensorrt')
+    add_engine_options(parser)
     add_json_option(parser)
 
 
@@ -59,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     """Detect, compare, fit, print."""
     from pose3d_ros.train.error_fit import fit_joints
 
-    errors = measure(args.model, args.runtime, args.frames, args.stature)
+    errors = measure(args.model, wanted(args), args.frames, args.stature)
     flat = errors.reshape(-1, *errors.shape[2:])
     source = f'BlazePose {args.model} on the sample footage, {len(flat)} frames of one man in 4 views'
     try:
@@ -81,20 +82,20 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def measure(model: str, runtime: str, frames: int, stature: float) -> NDArray[np.float64]:
+def measure(model: str, engines: Wanted, frames: int, stature: float) -> NDArray[np.float64]:
     """Return the errors (4, T, 17, 2) of a 2D model on the sample footage, against the heavy model elsewhere."""
     folder = Path(ModelStore().path('sample'))
     views = load_views(config_file(CALIBRATION))
     videos = [VideoReader(folder / f'{view.name}.mp4') for view in views]
-    trusted, reference = detect(REFERENCE_MODEL, runtime, views, videos, frames)
-    tested = trusted if model == REFERENCE_MODEL else detect(model, runtime, views, videos, frames)[0]
+    trusted, reference = detect(REFERENCE_MODEL, engines, views, videos, frames)
+    tested = trusted if model == REFERENCE_MODEL else detect(model, engines, views, videos, frames)[0]
     return detector_errors(views, tested, reference, stature)
 
 
-def detect(model: str, runtime: str, views: Sequence[View], videos: Sequence[VideoReader],
+def detect(model: str, engines: Wanted, views: Sequence[View], videos: Sequence[VideoReader],
            frames: int) -> tuple[Detections, Detections]:
     """Return the people of all videos [view][frame]: as the tracker leaves them (sides guarded), and as detected."""
-    detector = Detector.open(model, Wanted(runtime))
+    detector = Detector.open(model, engines)
     tracked: list[list[list[Person2D]]] = []
     detected: list[list[list[Person2D]]] = []
     with progress(total=sum(min(video.count, frames or video.count) for video in videos), unit='frame',

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pose3d_ros.calibration import load_calibration
+from pose3d_ros.cli.engines import BLAZEPOSE, add_engine_options, wanted
 from pose3d_ros.cli.errors import UserError
 from pose3d_ros.cli.figures import add_json_option, print_table, write_json
 from pose3d_ros.cli.places import config_file
@@ -84,12 +85,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = subparsers.add_parser(
         'sample', help='real footage: four cameras watch one man on a beam',
         description='Mono 3D people of each sample camera against the robust triangulation of all four.')
-    parser.add_argument('--models', nargs='+', choices=('lite', 'full', 'heavy'), default=['full', 'heavy'],
+    parser.add_argument('--models', nargs='+', choices=BLAZEPOSE, default=['full', 'heavy'],
                         help='2D models to evaluate (default: full heavy)')
     parser.add_argument('--stature', type=_stature, default=STATURE, metavar='M',
                         help='given to the lifter in the rows with stature (default: %(default)s, the man\'s own)')
     parser.add_argument('--frames', type=int, default=0, help='of each camera, from the start (default: all)')
-    parser.add_argument('--runtime', default='auto', help='auto, cpu, cuda or tensorrt')
+    add_engine_options(parser)
     add_json_option(parser)
 
 
@@ -108,7 +109,7 @@ def run(args: argparse.Namespace) -> int:
     models = list(dict.fromkeys(args.models))
     runs: dict[str, list[Run]] = {}
     for model in dict.fromkeys([REFERENCE_MODEL, *models]):
-        runs[model], runs[f'{model}_stature'] = run_model(model, views, videos, args.runtime, args.stature, args.frames)
+        runs[model], runs[f'{model}_stature'] = run_model(model, views, videos, wanted(args), args.stature, args.frames)
     reference = build_reference(views, [run.detected for run in runs[REFERENCE_MODEL]])
     scores = {name: [score(view.camera.project(reference.in_view(view)), reference.in_view(view), run.detected,
                            run.tracked, run.lifted) for view, run in zip(views, runs[name])]
@@ -129,18 +130,18 @@ def load_views(path: Path) -> list[View]:
     return views
 
 
-def run_model(model: str, views: Sequence[View], videos: Sequence[VideoReader], runtime: str, stature: float,
+def run_model(model: str, views: Sequence[View], videos: Sequence[VideoReader], engines: Wanted, stature: float,
               frames: int = 0) -> tuple[list[Run], list[Run]]:
     """Run one pipeline over all videos, as a node would: frame by frame, stamped by the video's frame rate.
 
     frames: at most so many of each video, 0 for all. Returns what came of it when nothing is known of the people, and,
     from the same 2D joints, when they are known to be `stature` m tall.
     """
-    pipeline = Pipeline.open(detector_model=model, engines=Wanted(runtime))
+    pipeline = Pipeline.open(detector_model=model, engines=engines)
     detector = Recorded(pipeline.detect)
     unknown = _run(pipeline, [detector] * len(views), views, videos, frames, model)
     pipeline.lift.engine.close()
-    pipeline.lift = Lifter.open(engines=Wanted(runtime), stature=stature)
+    pipeline.lift = Lifter.open(engines=engines, stature=stature)
     given = _run(pipeline, [Replayed(run.detected) for run in unknown], views, videos, frames, f'{model}, stature')
     detector.close()
     pipeline.lift.engine.close()

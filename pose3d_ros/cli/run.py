@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pose3d_ros.calibration import CalibratedCamera, load_calibration
+from pose3d_ros.cli.engines import add_engine_options, add_model_options, wanted
 from pose3d_ros.cli.errors import UserError
 from pose3d_ros.cli.floor import add_floor_options, floor_of
 from pose3d_ros.cli.picture import level
@@ -21,7 +22,6 @@ from pose3d_ros.cli.video import VideoReader
 from pose3d_ros.draw import draw_people
 from pose3d_ros.pipeline import Pipeline
 from pose3d_ros.records import GroundPlane
-from pose3d_ros.runtime.engine import Wanted
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -36,9 +36,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument('--camera', default='', metavar='NAME',
                         help='which camera of the calibration file; by default the one named like the video')
     parser.add_argument('--out', type=Path, default=Path('out/run'), metavar='DIR', help='default: out/run')
-    parser.add_argument('--model', default='full', choices=('lite', 'full', 'heavy'), help='2D model (default: full)')
-    parser.add_argument('--runtime', default='auto', help='auto, cpu, cuda or tensorrt')
+    add_model_options(parser)
     add_floor_options(parser)
+    add_engine_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     if len(set(folders)) < len(folders):
         raise UserError('two of the videos have the same name: their results would overwrite each other')
     jobs = [(VideoReader(video), camera_for(args.calibration, args.camera, video)) for video in args.videos]
-    pipeline = Pipeline.open(detector_model=args.model, engines=Wanted(args.runtime), stature=args.stature)
+    pipeline = Pipeline.open(detector_model=args.model, search=args.search, engines=wanted(args), stature=args.stature)
     for (video, camera), folder in zip(jobs, folders):
         pipeline.reset()
         _run_one(pipeline, video, camera, ground, folder)

@@ -1,0 +1,61 @@
+"""Which networks, and what computes them: options of the commands that run the pipeline."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from pose3d_ros.runtime.engine import PRECISIONS, RUNTIMES, Wanted
+
+BLAZEPOSE = ('lite', 'full', 'heavy')
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """Add --model and --search."""
+    parser.add_argument('--model', type=_joint_model, default='full', metavar='NAME',
+                        help='2D joints: lite, full (default) or heavy, or the .yaml of a model of your own')
+    parser.add_argument('--search', type=_search_model, default='blazepose', metavar='NAME',
+                        help='search for people: blazepose (default), or the .yaml of a model of your own')
+
+
+def add_engine_options(parser: argparse.ArgumentParser) -> None:
+    """Add --runtime, --precision and --threads."""
+    parser.add_argument('--runtime', default='auto', choices=RUNTIMES,
+                        help='what computes the networks (default: the best that can be used here)')
+    parser.add_argument('--precision', default='auto', choices=PRECISIONS,
+                        help='of TensorRT engines (default: fp16, or what passes the check)')
+    parser.add_argument('--threads', type=int, default=0, metavar='N', help='on the CPU, per network (0: chosen)')
+
+
+def wanted(args: argparse.Namespace) -> Wanted:
+    """Return what the options ask for. Raises EngineError for what cannot be."""
+    return Wanted(args.runtime, args.precision, args.threads)
+
+
+def shipped_models(args: argparse.Namespace) -> list[str]:
+    """Return which models of the store --model and --search need."""
+    return ([f'pose_landmark_{args.model}'] if args.model in BLAZEPOSE else []) + (
+        ['pose_detection'] if args.search == 'blazepose' else [])
+
+
+def node_parameters(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the options of models and engines as parameters of mono_node, without those left at their defaults."""
+    parameters = {'detector_model': args.model, 'search_model': args.search, 'runtime': args.runtime,
+                  'precision': args.precision, 'threads': args.threads}
+    defaults = {'detector_model': 'full', 'search_model': 'blazepose', 'runtime': 'auto', 'precision': 'auto',
+                'threads': 0}
+    return {name: value for name, value in parameters.items() if value != defaults[name]}
+
+
+def _joint_model(text: str) -> str:
+    return _one_of(text, BLAZEPOSE)
+
+
+def _search_model(text: str) -> str:
+    return _one_of(text, ('blazepose',))
+
+
+def _one_of(text: str, names: tuple[str, ...]) -> str:
+    if text not in names and not text.endswith('.yaml'):
+        raise argparse.ArgumentTypeError(f'{text!r} is none of {", ".join(names)}, nor a .yaml file')
+    return text
