@@ -46,7 +46,7 @@ class Decision:
     relabel_track: bool
 
 
-_LOWER = ('hip', 'knee', 'ankle', 'heel', 'foot_index')
+_LOWER = ('hip', 'knee', 'ankle', 'heel', 'foot_index', 'foot', 'toe', 'big_toe', 'small_toe')
 # Two sightings farther apart than this say no more about the labels than this [s].
 _LONGEST_STEP = 0.1
 

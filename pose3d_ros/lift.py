@@ -173,20 +173,20 @@ class Lifter:
         self._past = Past(len(INPUTS))
 
     @classmethod
-    def open(cls, path: str | Path | None = None, engines: Wanted | None = None,
-             stature: float | None = None) -> Lifter:
+    def open(cls, path: str | Path | None = None, engines: Wanted | None = None, stature: float | None = None,
+             most: int = 8) -> Lifter:
         """Load the weights that come with the package, or others. Raises EngineError or LiftModelError.
 
         engines: of its threads, 0 takes one: the network is too small to gain from more. stature: m, of everybody who
-        will be seen, if it is known.
+        will be seen, if it is known. most: people that are usually lifted at once, at most.
         """
         from pose3d_ros.runtime.engine import Wanted
         from pose3d_ros.runtime.opening import open_engine
 
         file = Path(path) if path is not None else Path(str(resources.files('pose3d_ros') / 'weights' / SHIPPED))
         engines = engines or Wanted()
-        engine = open_engine(file, replace(engines, threads=engines.threads or 1), inputs=ENGINE_INPUTS,
-                             outputs=ENGINE_OUTPUTS)
+        engine = open_engine(file, replace(engines, threads=engines.threads or 1), most=most,
+                             inputs=ENGINE_INPUTS, outputs=ENGINE_OUTPUTS)
         engine.warm_up()
         return cls(engine, stature)
 

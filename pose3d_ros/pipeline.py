@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from pose3d_ros.detect import Detector, DetectSettings
+from pose3d_ros.detect import Detector, DetectSettings, together
 from pose3d_ros.lift import Lifter
 from pose3d_ros.records import Frame, Person2D, Person3D
 from pose3d_ros.refine import Refiner, RefineSettings
 from pose3d_ros.runtime.engine import Engine, Wanted
+from pose3d_ros.runtime.sharing import Shared
 from pose3d_ros.track import Tracker, TrackSettings
 
 T = TypeVar('T')
@@ -19,7 +20,7 @@ T = TypeVar('T')
 
 @dataclass(frozen=True)
 class Result:
-    """What one frame gave. stage_ms: wall time of each stage by name [ms]."""
+    """What one frame gave. stage_ms: wall time of each stage by name [ms]; detection is that of all cameras at once."""
 
     people_2d: list[Person2D]
     people: list[Person3D]
@@ -29,43 +30,67 @@ class Result:
 class Pipeline:
     """From one camera's frames to its people, in the camera's optical frame. State lives in the stages."""
 
-    def __init__(self, detect: Detector, track: Tracker, lift: Lifter, refine: Refiner) -> None:
+    def __init__(self, detect: Detector, track: Tracker, lift: Lifter, refine: Refiner,
+                 lifting: Shared | None = None) -> None:
+        """lifting: who uses the network of `lift`, where that is more than this pipeline."""
         self.detect = detect
         self.track = track
         self.lift = lift
         self.refine = refine
+        self._lifting = lifting or Shared(lift.engine.close)
+        self._lifting.use(self)
 
     @classmethod
     def open(cls, detector_model: str = 'full', engines: Wanted | None = None,
              detect: DetectSettings | None = None, track: TrackSettings | None = None,
-             refine: RefineSettings | None = None, stature: float = 0.0) -> Pipeline:
-        """Load the models and build the stages.
+             refine: RefineSettings | None = None, stature: float = 0.0, search: str = 'blazepose') -> Pipeline:
+        """Load the models, run them once, and build the stages.
 
-        detector_model: 'lite', 'full' or 'heavy'. engines: how the networks are computed; by default as well as can be
-        done here. stature: m, of everybody who will be seen; 0: not known. Raises ModelMissing, ModelCorrupt or
-        EngineError, each naming the cure, and ValueError for a stature that nobody has.
+        detector_model: 'lite', 'full', 'heavy', or a .yaml file that describes another network; search: 'blazepose', or
+        such a file for what finds people. engines: how the networks are computed; by default as well as can be done
+        here. stature: m, of everybody who will be seen; 0: not known. Raises ModelMissing, ModelCorrupt or EngineError,
+        each naming the cure, and ValueError for a stature that nobody has or a description that does not fit.
+        """
+        return cls.open_group(1, detector_model, engines, detect, track, refine, stature, search)[0]
+
+    @classmethod
+    def open_group(cls, count: int, detector_model: str = 'full', engines: Wanted | None = None,
+                   detect: DetectSettings | None = None, track: TrackSettings | None = None,
+                   refine: RefineSettings | None = None, stature: float = 0.0,
+                   search: str = 'blazepose') -> list[Pipeline]:
+        """Return pipelines for so many cameras that share their networks, for run_together(); see open.
+
+        Each is closed by itself; the networks end with the last of them.
         """
         if stature and not 0.5 <= stature <= 2.5:
             raise ValueError(f'stature is {stature:g} m, expected 0.5 to 2.5 m, or 0 where it is not known')
-        return cls(Detector.open(detector_model, engines, settings=detect), Tracker(track),
-                   Lifter.open(engines=engines, stature=stature or None), Refiner(refine))
+        detect = detect or DetectSettings()
+        detectors = Detector.open_group(count, detector_model, engines, settings=detect, search=search)
+        try:
+            lifter = Lifter.open(engines=engines, stature=stature or None, most=detect.max_people)
+        except Exception:
+            for detector in detectors:
+                detector.close()
+            raise
+        lifters = [lifter, *(Lifter(lifter.engine, stature or None) for _ in detectors[1:])]
+        lifting = Shared(lifter.engine.close)
+        return [cls(detector, Tracker(track), lift, Refiner(refine), lifting)
+                for detector, lift in zip(detectors, lifters)]
 
     def __call__(self, frame: Frame) -> Result:
         """Find the people of one frame. Frames come in the order of their stamps (else ValueError: reset first)."""
-        stage_ms: dict[str, float] = {}
+        self.track.check(frame.stamp_ns)
+        detected, took = _timed(lambda: self.detect(frame))
+        return self._place(frame, detected, took)
 
-        def timed(name: str, stage: Callable[[], T]) -> T:
-            start = time.perf_counter()
-            result = stage()
-            stage_ms[name] = 1e3 * (time.perf_counter() - start)
-            return result
-
-        detected = timed('detect', lambda: self.detect(frame))
-        tracked = timed('track', lambda: self.track(detected, frame.stamp_ns))
+    def _place(self, frame: Frame, detected: list[Person2D], detect_ms: float) -> Result:
+        """Follow the people that were detected in a frame, and place them in space."""
         up = frame.ground.up if frame.ground is not None else None
-        lifted = timed('lift', lambda: self.lift(tracked, frame.camera, frame.stamp_ns, up))
-        refined = timed('refine', lambda: self.refine(lifted, frame.stamp_ns, frame.ground))
-        return Result(tracked, refined, stage_ms)
+        tracked, track_ms = _timed(lambda: self.track(detected, frame.stamp_ns))
+        lifted, lift_ms = _timed(lambda: self.lift(tracked, frame.camera, frame.stamp_ns, up))
+        refined, refine_ms = _timed(lambda: self.refine(lifted, frame.stamp_ns, frame.ground))
+        return Result(tracked, refined,
+                      {'detect': detect_ms, 'track': track_ms, 'lift': lift_ms, 'refine': refine_ms})
 
     @property
     def engines(self) -> dict[str, Engine]:
@@ -80,11 +105,31 @@ class Pipeline:
                 'not_lifted': self.lift.dropped}
 
     def close(self) -> None:
-        """End threads and release the networks; the pipeline cannot be called any more."""
+        """End threads and release the networks, unless others still use them; it cannot be called any more."""
         self.detect.close()
-        self.lift.engine.close()
+        self._lifting.let_go(self)
 
     def reset(self) -> None:
         """Forget everything about the past, as after a jump in time."""
         for stage in (self.detect, self.track, self.lift, self.refine):
             stage.reset()
+
+
+def run_together(pipelines: Sequence[Pipeline], frames: Sequence[Frame]) -> list[Result]:
+    """Find the people of one frame of each of several cameras, with one detection call for all of them.
+
+    pipelines: of one group (Pipeline.open_group), each once; a camera without a new image is left out. The results are
+    those of calling each pipeline with its frame. Raises ValueError for other pipelines, and where a camera's time went
+    back (reset that one first), before anything is computed: nobody's state has changed then.
+    """
+    for pipeline, frame in zip(pipelines, frames):
+        pipeline.track.check(frame.stamp_ns)
+    detected, took = _timed(lambda: together([pipeline.detect for pipeline in pipelines], frames))
+    return [pipeline._place(frame, people, took) for pipeline, frame, people in zip(pipelines, frames, detected)]
+
+
+def _timed(stage: Callable[[], T]) -> tuple[T, float]:
+    """Return what a stage gives, and its wall time [ms]."""
+    start = time.perf_counter()
+    result = stage()
+    return result, 1e3 * (time.perf_counter() - start)

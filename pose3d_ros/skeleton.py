@@ -51,8 +51,11 @@ class Skeleton:
 
     @cached_property
     def mirror(self) -> NDArray[np.intp]:
-        """Permutation (J,) that exchanges left and right: values[..., mirror, :] is the relabelled body."""
-        return self.indices([mirrored(joint) for joint in self.joints])
+        """Permutation (J,) that exchanges left and right: values[..., mirror, :] is the relabelled body.
+
+        A joint of one side that the other side lacks stays.
+        """
+        return self.indices([mirrored(joint) if mirrored(joint) in self._positions else joint for joint in self.joints])
 
     @cached_property
     def bone_indices(self) -> NDArray[np.intp]:

@@ -108,14 +108,18 @@ class Tracker:
         """Forget everybody, as after a jump in time. Ids already given are not given again."""
         self._tracks = []
 
+    def check(self, stamp_ns: int) -> None:
+        """Raise ValueError for a time before that of people who are followed: reset first."""
+        newest = max((track.stamp_ns for track in self._tracks), default=stamp_ns)
+        if stamp_ns < newest:
+            raise ValueError(f'time went back by {_seconds(newest - stamp_ns):.3f} s: call reset() first')
+
     def __call__(self, people: list[Person2D], stamp_ns: int) -> list[Person2D]:
         """Return the people of this frame, in the order given, with id, state and corrected left and right.
 
         stamp_ns: exposure time; it must not lie before that of the previous call (ValueError: reset first).
         """
-        newest = max((track.stamp_ns for track in self._tracks), default=stamp_ns)
-        if stamp_ns < newest:
-            raise ValueError(f'time went back by {_seconds(newest - stamp_ns):.3f} s: call reset() first')
+        self.check(stamp_ns)
         self._tracks = [track for track in self._tracks
                         if _seconds(stamp_ns - track.stamp_ns) <= self.settings.max_lost_s]
         predicted = [track.predict(stamp_ns) for track in self._tracks]

@@ -12,8 +12,11 @@ import cv2
 import numpy as np
 
 from pose3d_ros.camera import Camera
-from pose3d_ros.detect import anchors
+from pose3d_ros.detect import Detector, DetectSettings, anchors
+from pose3d_ros.detect.blazepose import BlazePoseReader
 from pose3d_ros.detect.finds import Finds
+from pose3d_ros.detect.networks import Networks
+from pose3d_ros.detect.search import BlazePoseFinder
 from pose3d_ros.records import Frame
 from pose3d_ros.skeleton import BLAZEPOSE33
 
@@ -73,16 +76,28 @@ def seen_in(planes: np.ndarray) -> list[tuple[np.ndarray, np.ndarray, float]]:
 
 
 @dataclass
-class Search:
-    """Sees the largest person of a tile, if it is large enough."""
+class Fake:
+    """What the stand-ins have in common. batches: sizes of the calls; closed: how often it was."""
 
+    batches: list[int] = field(default_factory=list)
+    closed: int = 0
     provider: str = 'none'
-    tiles: int = 0
+    precision: str = 'fp32'
+    status: str = ''
+    remarks: tuple[str, ...] = ()
+
+    def close(self):
+        self.closed += 1
+
+
+@dataclass
+class Search(Fake):
+    """Sees the largest person of a tile, if it is large enough."""
 
     def run(self, inputs):
         batch = inputs['image']
         assert batch.dtype == np.float32 and batch.shape[1:] == (3, 224, 224) and np.abs(batch).max() <= 1.0
-        self.tiles += len(batch)
+        self.batches.append(len(batch))
         boxes, scores = zip(*(self.answer((planes + 1.0) / 2.0) for planes in batch))
         return {'boxes': np.stack(boxes), 'scores': np.stack(scores)}
 
@@ -97,11 +112,9 @@ class Search:
 
 
 @dataclass
-class Landmarks:
-    """Sees the person nearest to the middle of a region; `doubtful` lowers the presence it gives."""
+class Landmarks(Fake):
+    """Sees the person nearest to the middle of a region. presence: that it gives."""
 
-    provider: str = 'none'
-    batches: list[int] = field(default_factory=list)
     presence: float = 0.99
 
     def run(self, inputs):
@@ -128,3 +141,11 @@ class Landmarks:
         squared = ((cells - points[:, None, None, 0]) ** 2 + (cells[:, None] - points[:, None, None, 1]) ** 2)
         return {'landmarks': points.reshape(-1), 'presence': np.array([self.presence], np.float32),
                 'heatmap': (2.0 - squared / 15.0).astype(np.float32)}
+
+
+def networks() -> Networks:
+    return Networks(BlazePoseReader(Landmarks()), BlazePoseFinder(Search()))
+
+
+def detector(**settings) -> Detector:
+    return Detector(networks(), DetectSettings(**settings))

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from drawn_people import Drawn, Landmarks, Search, draw
+from drawn_people import Drawn, detector, draw
 
 from pose3d_ros.detect import Detector, DetectSettings, anchors
 from pose3d_ros.skeleton import BLAZEPOSE33
-
-
-def detector(**settings) -> Detector:
-    return Detector(Search(), Landmarks(), DetectSettings(**settings))
 
 
 def errors(person, drawn: Drawn) -> np.ndarray:
@@ -45,9 +41,9 @@ def test_a_person_is_followed_through_motion_at_a_bounded_price():
         [person] = stage(draw([drawn]))
         assert errors(person, drawn).max() < 5.0
         searched = stage.counters['tiles'] - all_tiles
-        assert searched <= step * len(stage._search._round) / 10 + 1
+        assert searched <= step * len(stage._rounds.visits) / 10 + 1
     assert stage.counters['lost'] == 0 and stage.counters['found'] == 1
-    assert max(stage._landmarks.engine.batches) == 1
+    assert max(stage.engines['landmarks'].batches) == 1
 
 
 def test_portions_of_the_search_are_even_and_one_period_covers_everything():
@@ -58,7 +54,7 @@ def test_portions_of_the_search_are_even_and_one_period_covers_everything():
         counts.append(stage.counters['tiles'])
     portions = np.diff(counts)
     assert portions.max() - portions.min() <= 1
-    assert portions[:7].sum() == portions[7:14].sum() == len(stage._search._round) >= counts[0]
+    assert portions[:7].sum() == portions[7:14].sum() == len(stage._rounds.visits) >= counts[0]
 
 
 @pytest.mark.parametrize('drawn', [Drawn(100, 200, 70), Drawn(1200, 600, 62), Drawn(640, 360, 340)])
@@ -85,9 +81,9 @@ def test_all_people_of_a_frame_are_read_in_one_call():
     for _ in range(16):
         found = stage(draw(crowd))
     assert len(found) == 4
-    stage._landmarks.engine.batches.clear()
+    stage.engines['landmarks'].batches.clear()
     stage(draw(crowd))
-    assert stage._landmarks.engine.batches == [4]
+    assert stage.engines['landmarks'].batches == [4]
 
 
 def test_a_loss_starts_one_sweep_at_once_and_the_place_is_watched():
@@ -96,11 +92,11 @@ def test_a_loss_starts_one_sweep_at_once_and_the_place_is_watched():
         stage(draw([Drawn(300, 360)]))
     before = stage.counters['tiles']
     assert stage(draw([])) == []
-    assert stage.counters['lost'] == 1 and stage.counters['tiles'] - before >= len(stage._search._tiles)
+    assert stage.counters['lost'] == 1 and stage.counters['tiles'] - before >= len(stage._rounds.tiles)
     for _ in range(5):
         before = stage.counters['tiles']
         assert stage(draw([])) == []
-        assert stage.counters['tiles'] - before <= len(stage._search._tiles) / 12 + 2
+        assert stage.counters['tiles'] - before <= len(stage._rounds.tiles) / 12 + 2
     stage(draw([Drawn(310, 355)]))  # back where it was lost: searched now, seen with the next frame
     [person] = stage(draw([Drawn(310, 355)]))
     assert errors(person, Drawn(310, 355)).max() < 5.0
@@ -119,9 +115,9 @@ def test_nobody_in_view_costs_the_portion_only():
     stage = detector(search_period=10)
     for _ in range(31):
         assert stage(draw([])) == []
-    search = stage._search
+    rounds = stage._rounds
     assert stage.counters['regions'] == 0
-    assert stage.counters['tiles'] == len(search._tiles) + 3 * len(search._round)  # the first frame, then three rounds
+    assert stage.counters['tiles'] == len(rounds.tiles) + 3 * len(rounds.visits)  # the first frame, then three rounds
 
 
 def test_two_people_who_cross_stay_at_most_two_and_are_two_again():
@@ -135,14 +131,14 @@ def test_two_people_who_cross_stay_at_most_two_and_are_two_again():
 
 def test_presence_has_hysteresis():
     stage = detector(presence_threshold=0.5, keep_presence=0.2)
-    stage._landmarks.engine.presence = 0.3
+    stage.engines['landmarks'].presence = 0.3
     assert stage(draw([Drawn(640, 360)])) == []
     stage.reset()
-    stage._landmarks.engine.presence = 0.6
+    stage.engines['landmarks'].presence = 0.6
     assert len(stage(draw([Drawn(640, 360)]))) == 1
-    stage._landmarks.engine.presence = 0.3
+    stage.engines['landmarks'].presence = 0.3
     assert len(stage(draw([Drawn(640, 360)]))) == 1
-    stage._landmarks.engine.presence = 0.1
+    stage.engines['landmarks'].presence = 0.1
     assert stage(draw([Drawn(640, 360)])) == []
     assert stage.counters['lost'] == 1 and stage.counters['refused'] >= 1
 
@@ -223,16 +219,16 @@ def test_an_unknown_model_is_refused():
 def test_a_network_that_overflows_sees_nobody():
     stage = detector()
     assert len(stage(draw([Drawn(640, 360)]))) == 1
-    whole = stage._landmarks.engine.run
+    whole = stage.engines['landmarks'].run
     for name in ('landmarks', 'presence', 'heatmap'):
         def broken(inputs, name=name):
             outputs = whole(inputs)
             outputs[name] = np.full_like(outputs[name], np.nan)
             return outputs
 
-        stage._landmarks.engine.run = broken
+        stage.engines['landmarks'].run = broken
         assert stage(draw([Drawn(640, 360)])) == []
-        stage._landmarks.engine.run = whole
+        stage.engines['landmarks'].run = whole
         stage.reset()
         assert len(stage(draw([Drawn(640, 360)]))) == 1
     boxes, scores = np.full((1, 2254, 12), np.inf, np.float32), np.full((1, 2254, 1), 5.0, np.float32)

@@ -7,7 +7,7 @@ import pytest
 
 from pose3d_ros.detect import anchors, blazepose, crops, finds, regions, tiles
 from pose3d_ros.detect.finds import Finds
-from pose3d_ros.detect.search import near_twice
+from pose3d_ros.detect.rounds import near_twice
 
 
 def random_finds(rng: np.random.Generator, count: int) -> Finds:
