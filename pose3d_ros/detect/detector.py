@@ -24,6 +24,11 @@ _SPARE = 3  # candidates looked at beyond the room that is left, as some are nob
 _ROOM = 1.5  # how far about a lost person the search looks again, in radii of the circle about the body
 
 
+def regions_at_once(settings: DetectSettings, cameras: int = 1) -> int:
+    """Return how many regions the joint reader is usually given at once, at most: what its engine is built for."""
+    return cameras * (settings.max_people + _SPARE)
+
+
 class Detector:
     """Finds people and follows them from frame to frame. Call it with the frames of one camera, in order.
 
@@ -68,7 +73,7 @@ class Detector:
         if count < 1:
             raise ValueError(f'a group of {count} cameras: give 1 or more')
         settings = settings or DetectSettings()
-        networks = Networks.open(model, search, engines, store, most=count * (settings.max_people + _SPARE))
+        networks = Networks.open(model, search, engines, store, most=regions_at_once(settings, count))
         return [cls(networks, settings) for _ in range(count)]
 
     @property
