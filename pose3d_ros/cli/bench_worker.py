@@ -1,0 +1,240 @@
+"""A process of `pose3d bench`: it opens one network, or the whole pipeline, and times calls when it is told to.
+
+    python -m pose3d_ros.cli.bench_worker JOB
+
+Nothing has been opened in the process before, so that the first call and the memory are those of a node that starts.
+It answers in lines of JSON: first what opening gave ({error} when it failed), then the times of a block of calls for
+each line {size, seconds} that it reads. It ends with its standard input.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pose3d_ros.runtime.engine import Engine, EngineError, Wanted
+
+if TYPE_CHECKING:
+    from pose3d_ros.pipeline import Pipeline
+    from pose3d_ros.records import Frame
+
+PIPELINE = 'pipeline'
+WHOLE, FOUND = 'total', 'found'  # values of a call: ms of all of it; people that the pipeline found
+_LEAST_CALLS = 3     # of a block, however slow they are
+_SETTLING_CALLS = 2  # at the beginning of a block, not counted: another process has just used the caches
+_SETTLING_FRAMES = 8
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a process opens. name: of the network, or PIPELINE; file: of the network, or which 2D model the pipeline
+    takes; sizes: batches, or numbers of people, that will be asked for; search: what the pipeline finds people with.
+    """
+
+    name: str
+    file: str
+    wanted: Wanted
+    sizes: tuple[int, ...]
+    search: str = 'blazepose'
+
+    def dump(self) -> str:
+        """Return it as JSON."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def load(cls, text: str) -> Job:
+        """Return the job that dump() wrote."""
+        fields = json.loads(text)
+        return cls(**{**fields, 'wanted': Wanted(**fields['wanted']), 'sizes': tuple(fields['sizes'])})
+
+
+class Subject(Protocol):
+    """Something opened that can be called. sizes: those it can do."""
+
+    sizes: tuple[int, ...]
+
+    def engine(self) -> Engine:
+        """Return the engine that matters most."""
+
+    def prepare(self, size: int) -> Callable[[], Mapping[str, float]]:
+        """Get ready for a block, and return the call: it gives values by name, of which WHOLE and stages are ms."""
+
+
+Opener = Callable[[], Subject]
+
+
+class Network:
+    """One network on seeded inputs."""
+
+    def __init__(self, engine: Engine, sizes: tuple[int, ...]) -> None:
+        self._engine = engine
+        fixed = {shape[0] for shape in engine.input_shapes.values() if shape and shape[0] is not None}
+        self.sizes = tuple(size for size in sizes if fixed <= {size}) or tuple(sorted(fixed)[:1])
+
+    @classmethod
+    def opener(cls, job: Job) -> Opener:
+        """Return what opens the network of a job."""
+        from pose3d_ros.runtime.opening import open_engine
+        # The default `most` is what nodes take: an engine that was built for them serves here.
+        most = max(8, *job.sizes)
+        return lambda: cls(open_engine(job.file, job.wanted, most=most), job.sizes)
+
+    def engine(self) -> Engine:
+        """Return it."""
+        return self._engine
+
+    def prepare(self, size: int) -> Callable[[], Mapping[str, float]]:
+        """Return a call with a batch of this size."""
+        inputs = inputs_for(self._engine, size)
+
+        def call() -> dict[str, float]:
+            start = time.perf_counter()
+            self._engine.run(inputs)
+            return {WHOLE: 1e3 * (time.perf_counter() - start)}
+
+        return call
+
+
+class Everything:
+    """The pipeline on frames with as many people as the size says. scenes: frames by number of people."""
+
+    def __init__(self, pipeline: Pipeline, scenes: Mapping[int, list[Frame]]) -> None:
+        self.sizes = tuple(scenes)
+        self._pipeline, self._scenes = pipeline, scenes
+        self._stamps = count(0, 33_333_333)
+
+    @classmethod
+    def opener(cls, job: Job) -> Opener:
+        """Return what opens the pipeline of a job; the frames are there already."""
+        from pose3d_ros.cli import bench_crowd
+        from pose3d_ros.pipeline import Pipeline
+        scenes = {size: bench_crowd.frames(size) for size in job.sizes}
+        return lambda: cls(Pipeline.open(job.file, job.wanted), scenes)
+
+    def engine(self) -> Engine:
+        """Return that of the landmarks."""
+        return self._pipeline.engines['landmarks']
+
+    def prepare(self, size: int) -> Callable[[], Mapping[str, float]]:
+        """Begin anew with the people of this scene, and return the call with its next frame."""
+        scene, turn = self._scenes[size], count()
+        self._pipeline.reset()
+
+        def call() -> dict[str, float]:
+            frame = replace(scene[next(turn) % len(scene)], stamp_ns=next(self._stamps))
+            start = time.perf_counter()
+            result = self._pipeline(frame)
+            return {WHOLE: 1e3 * (time.perf_counter() - start), **result.stage_ms, FOUND: len(result.people)}
+
+        return call
+
+
+def inputs_for(engine: Engine, size: int) -> dict[str, NDArray]:
+    """Return inputs of a batch: seeded noise in 0..1; axes of any size but the first are 1."""
+    rng = np.random.default_rng(0)
+    return {name: rng.random([size if axis == 0 and given is None else given or 1 for axis, given in enumerate(shape)],
+                             dtype=np.float32) for name, shape in engine.input_shapes.items()}
+
+
+def block(call: Callable[[], Mapping[str, float]], seconds: float) -> dict[str, list[float]]:
+    """Call for so many seconds, and three times at least; return each call's values by name."""
+    for _ in range(_SETTLING_CALLS):
+        call()
+    times: list[Mapping[str, float]] = []
+    end = time.perf_counter() + seconds
+    while len(times) < _LEAST_CALLS or time.perf_counter() < end:
+        times.append(call())
+    return {name: [each[name] for each in times] for name in times[0]}
+
+
+def opened(opener: Opener) -> tuple[Subject, dict[str, Any]]:
+    """Open something and call it once in every size; return it, and what that took.
+
+    open_ms, first_call_ms: until it was open, and until the first result was there. memory_mb: by how much the process
+    grew at most; gpu_memory_mb: how much more of the first GPU was in use then, if that is known.
+    """
+    with contextlib.suppress(OSError):  # else the peak counts from the start of the process, which is a little more
+        Path('/proc/self/clear_refs').write_text('5')
+    memory, gpu = status_mb('VmRSS'), gpu_memory_mb()
+    start = time.perf_counter()
+    subject = opener()
+    open_ms = 1e3 * (time.perf_counter() - start)
+    sizes = list(subject.sizes)
+    subject.prepare(sizes[0])()
+    about: dict[str, Any] = {'open_ms': open_ms, 'first_call_ms': 1e3 * (time.perf_counter() - start)}
+    for size in sizes[1:]:
+        subject.prepare(size)()
+    engine = subject.engine()
+    about |= {'sizes': sizes, 'provider': engine.provider, 'precision': engine.precision,
+              'remarks': list(engine.remarks), 'memory_mb': status_mb('VmHWM') - memory}
+    if gpu is not None and (now := gpu_memory_mb()) is not None:
+        about['gpu_memory_mb'] = now - gpu
+    return subject, about
+
+
+def serve(job: Job, kind: Callable[[Job], Opener], asked: Iterable[str], answers: TextIO) -> None:
+    """Open, then answer every line; see the head of this file."""
+    def answer(values: Mapping[str, Any]) -> None:
+        answers.write(json.dumps(values) + '\n')
+        answers.flush()
+
+    try:
+        subject, about = opened(kind(job))
+        answer(about)
+        for line in asked:
+            question = json.loads(line)
+            answer({'values': block(subject.prepare(question['size']), question['seconds'])})
+    except (EngineError, OSError, ValueError) as error:  # of a model, its description or the store: all say the cure
+        answer({'error': ' '.join(str(error).split())})
+
+
+def gpu_memory_mb() -> float | None:
+    """Return how much of the first NVIDIA GPU's memory is in use; None where that cannot be asked."""
+    tool = shutil.which('nvidia-smi')
+    if tool is None:
+        return None
+    done = subprocess.run([tool, '--query-gpu=memory.used', '--format=csv,noheader,nounits'], capture_output=True,
+                          text=True, check=False)
+    first = done.stdout.split('\n', 1)[0].strip()
+    return float(first) if first.isdecimal() else None
+
+
+def status_mb(field: str) -> float:
+    """Return a size in this process's status, in MB (Linux; else NaN). The peak of getrusage is also the parent's."""
+    try:
+        lines = Path('/proc/self/status').read_text().splitlines()
+    except OSError:
+        return float('nan')
+    return next((float(line.split()[1]) / 1e3 for line in lines if line.startswith(f'{field}:')), float('nan'))
+
+
+def main() -> None:
+    """Serve the job on the command line; what libraries print goes to standard error."""
+    answers = os.fdopen(os.dup(1), 'w')
+    os.dup2(2, 1)
+    logging.basicConfig(format='%(message)s')
+    logging.getLogger('pose3d_ros').setLevel(logging.INFO)
+    job = Job.load(sys.argv[1])
+    try:
+        serve(job, Everything.opener if job.name == PIPELINE else Network.opener, sys.stdin, answers)
+    except KeyboardInterrupt:  # of the whole command; the parent says so
+        sys.exit(128 + signal.SIGINT)
+
+
+if __name__ == '__main__':
+    main()
