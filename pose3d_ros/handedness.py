@@ -46,7 +46,6 @@ class Decision:
     relabel_track: bool
 
 
-_LOWER = ('hip', 'knee', 'ankle', 'heel', 'foot_index', 'foot', 'toe', 'big_toe', 'small_toe')
 # Two sightings farther apart than this say no more about the labels than this [s].
 _LONGEST_STEP = 0.1
 
@@ -107,5 +106,4 @@ def _both_or_neither(a: float, b: float) -> float:
 def _parts(skeleton: Skeleton) -> NDArray[np.bool_]:
     """Return the paired joints of the upper and of the lower body, (2, J)."""
     paired = skeleton.mirror != np.arange(len(skeleton))
-    lower = np.array([joint.split('_', 1)[-1] in _LOWER for joint in skeleton.joints])
-    return np.array([paired & ~lower, paired & lower])
+    return np.array([paired & ~skeleton.lower, paired & skeleton.lower])

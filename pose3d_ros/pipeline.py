@@ -13,6 +13,7 @@ from pose3d_ros.records import Frame, Person2D, Person3D
 from pose3d_ros.refine import Refiner, RefineSettings
 from pose3d_ros.runtime.engine import Engine, Wanted
 from pose3d_ros.runtime.sharing import Shared
+from pose3d_ros.skeleton import Skeleton
 from pose3d_ros.track import Tracker, TrackSettings
 
 T = TypeVar('T')
@@ -96,6 +97,11 @@ class Pipeline:
     def engines(self) -> dict[str, Engine]:
         """The networks by what they do, to ask what computes them."""
         return {**self.detect.engines, 'lift': self.lift.engine}
+
+    @property
+    def skeleton(self) -> Skeleton:
+        """The joints of Result.people_2d."""
+        return self.detect.skeleton
 
     @property
     def counters(self) -> dict[str, int]:

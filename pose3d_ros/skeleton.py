@@ -8,6 +8,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+_LOWER_BODY = {'hip', 'knee', 'ankle', 'heel', 'foot', 'foot_index', 'toe', 'big_toe', 'small_toe'}  # of one side
+
 
 @dataclass(frozen=True)
 class Skeleton:
@@ -56,6 +58,11 @@ class Skeleton:
         A joint of one side that the other side lacks stays.
         """
         return self.indices([mirrored(joint) if mirrored(joint) in self._positions else joint for joint in self.joints])
+
+    @cached_property
+    def lower(self) -> NDArray[np.bool_]:
+        """Which joints (J,) belong to hips, legs and feet."""
+        return np.array([joint.removeprefix('left_').removeprefix('right_') in _LOWER_BODY for joint in self.joints])
 
     @cached_property
     def bone_indices(self) -> NDArray[np.intp]:

@@ -70,7 +70,7 @@ def seen_in(planes: np.ndarray) -> list[tuple[np.ndarray, np.ndarray, float]]:
     for hip, size in discs[0]:
         for rim, other in discs[1]:
             radius = np.linalg.norm(rim - hip)
-            if 0.75 < size / other < 1.33 and 0.8 < size / (DISC * radius) < 1.25:
+            if radius > 0 and 0.75 < size / other < 1.33 and 0.8 < size / (DISC * radius) < 1.25:
                 found.append((hip, rim, radius))
     return sorted(found, key=lambda seen: -seen[2])
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from drawn_people import Drawn, detector, draw
+from drawn_people import Drawn, Landmarks, Search, detector, draw
 
 from pose3d_ros.detect import Detector, DetectSettings, anchors
-from pose3d_ros.skeleton import BLAZEPOSE33
+from pose3d_ros.detect.blazepose import BlazePoseReader
+from pose3d_ros.detect.networks import Networks
+from pose3d_ros.detect.search import BlazePoseFinder, hide
+from pose3d_ros.skeleton import BLAZEPOSE33, COCO17, HUMAN17, LIMBS12, Skeleton
 
 
 def errors(person, drawn: Drawn) -> np.ndarray:
@@ -73,6 +78,49 @@ def test_somebody_small_beside_somebody_large_is_found():
     assert len(found) == 2
     for drawn in pair:
         assert min(errors(person, drawn).max() for person in found) < 8.0
+
+
+class ReaderOf(BlazePoseReader):
+    """Reads the joints of another skeleton, without depth."""
+
+    def __init__(self, skeleton: Skeleton) -> None:
+        super().__init__(Landmarks())
+        self.skeleton = skeleton
+
+    def __call__(self, views):
+        chosen = BLAZEPOSE33.indices(self.skeleton.joints)
+        return [replace(poses, pixels=poses.pixels[:, chosen], confidence=poses.confidence[:, chosen],
+                        sigma=poses.sigma[:, chosen], depth=np.full((len(poses), len(chosen)), np.nan))
+                for poses in super().__call__(views)]
+
+
+@pytest.mark.parametrize('skeleton', [COCO17, LIMBS12, Skeleton('few', (
+    'left_shoulder', 'right_shoulder', 'left_hip', 'right_hip', 'left_ankle', 'right_ankle'), ())],
+    ids=lambda skeleton: skeleton.name)
+def test_people_are_found_and_followed_in_any_skeleton(skeleton):
+    stage = Detector(Networks(ReaderOf(skeleton), BlazePoseFinder(Search())), DetectSettings(search_period=9))
+    for step in range(12):
+        pair = [Drawn(500 + 4 * step, 380, 300), Drawn(900, 380, 80)]
+        found = stage(draw(pair))
+    assert len(found) == 2 and stage.skeleton is skeleton and stage.counters['lost'] == 0
+    for drawn in pair:
+        joints = drawn.joints[BLAZEPOSE33.indices(skeleton.joints)]
+        assert min(np.linalg.norm(person.pixels - joints, axis=1).max() for person in found) < 8.0
+    assert all(np.isnan(person.depth).all() and person.skeleton is skeleton for person in found)
+
+
+@pytest.mark.parametrize('skeleton', [BLAZEPOSE33, COCO17, HUMAN17, LIMBS12, Skeleton(
+    'own', ('left_shoulder', 'right_shoulder', 'left_hip', 'tail'), ()), Skeleton('ends', ('hand', 'foot'), ())],
+    ids=lambda skeleton: skeleton.name)
+def test_who_is_known_is_painted_over_and_the_rest_of_the_crop_is_not(skeleton):
+    rng = np.random.default_rng(0)
+    body = rng.uniform(80, 140, (len(skeleton), 2))
+    crop = np.zeros((224, 224, 3), np.uint8)
+    hide(crop, body[None], skeleton)
+    trunk = [place for place, joint in zip(body, skeleton.joints, strict=True) if 'hip' in joint or 'shoulder' in joint]
+    for x, y in np.round([*trunk, np.mean(trunk or body, axis=0)]).astype(int):
+        assert (crop[y, x] == 128).all()
+    assert not crop[:60].any() and not crop[165:].any() and not crop[:, :60].any() and not crop[:, 165:].any()
 
 
 def test_all_people_of_a_frame_are_read_in_one_call():

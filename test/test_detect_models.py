@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from pose3d_ros.camera import Camera
-from pose3d_ros.detect import Detector, regions
+from pose3d_ros.detect import Detector, regions, together
 from pose3d_ros.detect.blazepose import BlazePoseReader
 from pose3d_ros.records import Frame, Person2D
 from pose3d_ros.runtime.engine import Wanted
@@ -61,6 +61,21 @@ def test_the_man_is_found_at_once_and_followed(detector, images, camera):
         order = person.pixels[BLAZEPOSE33.indices(['nose', 'left_hip', 'left_knee', 'left_ankle']), 1]
         assert (np.diff(order) > 0).all()
         assert len(found) <= (2 if camera in ('cam01', 'cam02') else 1)  # a woman stands in the back of these two
+
+
+def test_four_cameras_at_once_see_what_each_sees_alone(models_dir, images):
+    cameras = Detector.open_group(4, 'full', Wanted('cpu', threads=1))
+    alone = Detector.open('full', Wanted('cpu', threads=1))
+    views = [[frame_of(image) for image in images(camera, 5)] for camera in HIPS]
+    found = [together(cameras, frames) for frames in zip(*views, strict=True)]
+    for number, frames in enumerate(views):
+        alone.reset()
+        for frame, people in zip(frames, found, strict=True):
+            for person, expected in zip(people[number], alone(frame), strict=True):
+                np.testing.assert_allclose(person.pixels, expected.pixels, atol=0.1)
+                np.testing.assert_allclose(person.joint_confidence, expected.joint_confidence, atol=1e-3)
+    for camera in (*cameras, alone):
+        camera.close()
 
 
 def test_joints_turn_with_the_image(models_dir, images):

@@ -2,15 +2,20 @@
 
 from dataclasses import replace
 
+import drawn_people
 import numpy as np
 import pytest
+from drawn_people import Drawn, draw
 from synthetic import CAMERA, body, placed, seen
 
+from pose3d_ros.detect import Detector
+from pose3d_ros.draw import draw_people, draw_scene
 from pose3d_ros.lift import Lifter
-from pose3d_ros.pipeline import Pipeline
-from pose3d_ros.records import Frame, GroundPlane, JointState
+from pose3d_ros.pipeline import Pipeline, run_together
+from pose3d_ros.records import Frame, GroundPlane, JointState, Person2D
 from pose3d_ros.refine import Refiner
-from pose3d_ros.runtime.engine import Wanted
+from pose3d_ros.runtime.engine import EngineError, Wanted
+from pose3d_ros.skeleton import COCO17, LIMBS12, Skeleton, select
 from pose3d_ros.track import Tracker
 
 
@@ -111,3 +116,105 @@ def test_counters_tell_what_became_of_people(lifter):
     result = flow(frames(1)[0])
     assert len(result.people_2d) == 2 and len(result.people) == 1
     assert flow.counters == {'detect.lost': 0, 'ids_made': 2, 'swaps_corrected': 0, 'not_lifted': dropped + 1}
+
+
+# A skeleton of somebody's own: few joints, one of one side only, some that nobody else has, and no bones.
+OWN = Skeleton('own', ('head_top', 'left_shoulder', 'right_shoulder', 'left_hand', 'left_hip', 'right_hip',
+                       'right_knee', 'left_big_toe', 'right_big_toe'), ())
+
+
+def in_joints_of(skeleton: Skeleton, person: Person2D) -> Person2D:
+    """Return the person as a detector of this skeleton sees it: joints of its own lie on the nose, without depth."""
+    nose = person.skeleton.index('nose')
+
+    def chosen(values, axis):
+        picked = select(values, person.skeleton, skeleton, axis)
+        missing = np.array([joint not in person.skeleton.joints for joint in skeleton.joints])
+        picked[missing] = values[nose]
+        return picked
+
+    return replace(person, skeleton=skeleton, pixels=chosen(person.pixels, -2), rays=chosen(person.rays, -2),
+                   sigma=chosen(person.sigma, -1), joint_confidence=chosen(person.joint_confidence, -1),
+                   depth=np.full(len(skeleton), np.nan))
+
+
+@pytest.mark.parametrize('skeleton', [COCO17, LIMBS12, OWN], ids=lambda skeleton: skeleton.name)
+def test_people_in_any_skeleton_flow_through_all_stages(lifter, skeleton):
+    walk = [[in_joints_of(skeleton, seen(placed(body(k / 4), -1.0 + 0.02 * k, 4.0)))] for k in range(20)]
+    walk[10] = [walk[10][0].mirrored()]
+    flow = pipeline(walk, lifter)
+    for k, frame in enumerate(frames(20)):
+        result = flow(frame)
+        (flat,), (person,) = result.people_2d, result.people
+        assert flat.id == person.id == 1 and flat.skeleton is skeleton and flat.swapped == (k == 10)
+        assert np.isfinite(person.position).all() and np.isfinite(person.covariance).all()
+        # The sides are again those of the scene: towards the camera, the left is on the right of the image.
+        assert person.joint('left_shoulder')[0] > person.joint('right_shoulder')[0]
+        assert abs(person.joint('pelvis')[2] / 4.0 - 1) < 0.3
+    assert draw_people(frame.image, result.people_2d, result.people).any() and draw_scene(result.people).any()
+
+
+def drawn(count, lifter, shared=True):
+    """Return pipelines of detectors that see drawn people: sharing their networks, or each with its own."""
+    networks = drawn_people.networks()
+    lifters = [Lifter(lifter.engine) for _ in range(count)]
+    return [Pipeline(Detector(networks if shared else drawn_people.networks()), Tracker(), each, Refiner())
+            for each in lifters]
+
+
+def test_pipelines_of_a_group_give_what_each_gives_alone(lifter):
+    group, alone = drawn(2, lifter), drawn(2, lifter, shared=False)
+    for k in range(8):
+        views = [replace(draw([Drawn(400 + 10 * k + 300 * camera, 360)]), stamp_ns=int(k * 1e9 / 30))
+                 for camera in range(2)]
+        if k == 5:  # the second camera's clock begins anew: nothing is computed until it is reset
+            views[1] = replace(views[1], stamp_ns=0)
+            before = group[0].counters
+            with pytest.raises(ValueError, match='time went back'):
+                run_together(group, views)
+            assert group[0].counters == before
+            group[1].reset()
+            alone[1].reset()
+        if k > 5:
+            views[1] = replace(views[1], stamp_ns=views[1].stamp_ns - int(5e9 / 30))
+        for result, flow, view in zip(run_together(group, views), alone, views, strict=True):
+            (person,), (other,) = result.people, flow(view).people
+            assert person.id == other.id
+            np.testing.assert_allclose(person.position, other.position, atol=1e-9)
+    with pytest.raises(ValueError, match='1 frames for 2'):
+        run_together(group, views[:1])
+
+
+def test_networks_of_a_group_are_those_of_its_first_and_end_with_its_last(monkeypatch, lifter):
+    closed = []
+
+    class Counting:
+        metadata = lifter.engine.metadata
+
+        def close(self):
+            closed.append(self)
+
+    monkeypatch.setattr(Detector, 'open_group', lambda count, *_, settings, search: [
+        drawn_people.detector() for _ in range(count)])
+    monkeypatch.setattr(Lifter, 'open', lambda engines, stature, most: Lifter(Counting(), stature))
+    first, second = Pipeline.open_group(2, stature=1.8)
+    assert first.engines['lift'] is second.engines['lift'] and second.lift.stature == first.lift.stature == 1.8
+    assert first.skeleton.name == 'blazepose33'
+    first.close()
+    first.close()
+    assert not closed
+    second.close()
+    assert len(closed) == 1
+
+
+def test_a_lifter_that_cannot_be_opened_leaves_no_detector_open(monkeypatch):
+    stage = drawn_people.detector()
+
+    def failing(**_):
+        raise EngineError('no weights')
+
+    monkeypatch.setattr(Detector, 'open_group', lambda *_, **__: [stage])
+    monkeypatch.setattr(Lifter, 'open', failing)
+    with pytest.raises(EngineError, match='no weights'):
+        Pipeline.open()
+    assert [engine.closed for engine in stage.engines.values()] == [1, 1]

@@ -13,6 +13,19 @@ def test_mirroring_twice_changes_nothing_and_exchanges_sides(skeleton):
         assert mirrored(joint) == skeleton.joints[other]
 
 
+def test_a_joint_of_one_side_only_is_its_own_mirror_image():
+    skeleton = Skeleton('own', ('left_hip', 'left_hand', 'right_hip', 'belly'), ())
+    assert skeleton.mirror.tolist() == [2, 1, 0, 3]
+    assert skeleton.lower.tolist() == [True, False, True, False]
+
+
+@pytest.mark.parametrize('skeleton', SKELETONS.values(), ids=lambda skeleton: skeleton.name)
+def test_the_lower_body_is_that_of_hips_and_legs(skeleton):
+    lower = [joint for joint, is_lower in zip(skeleton.joints, skeleton.lower, strict=True) if is_lower]
+    assert {f'{side}_{joint}' for side in ('left', 'right') for joint in ('hip', 'knee', 'ankle')} <= set(lower)
+    assert not any(part in joint for joint in lower for part in ('shoulder', 'wrist', 'ear', 'spine'))
+
+
 @pytest.mark.parametrize('skeleton', SKELETONS.values(), ids=lambda skeleton: skeleton.name)
 def test_bones_come_in_mirrored_pairs(skeleton):
     bones = {frozenset(bone) for bone in skeleton.bones}

@@ -19,6 +19,7 @@ from pose3d_ros.detect.settings import DetectSettings
 from pose3d_ros.records import Frame, Person2D
 from pose3d_ros.runtime.engine import Engine, Wanted
 from pose3d_ros.runtime.store import ModelStore
+from pose3d_ros.skeleton import Skeleton
 
 _SPARE = 3  # candidates looked at beyond the room that is left, as some are nobody
 _ROOM = 1.5  # how far about a lost person the search looks again, in radii of the circle about the body
@@ -81,6 +82,11 @@ class Detector:
         """The networks by what they do, to ask which provider they got."""
         return self.networks.engines
 
+    @property
+    def skeleton(self) -> Skeleton:
+        """The joints in which people come."""
+        return self.networks.reader.skeleton
+
     def close(self) -> None:
         """Let go of the networks, which end with the last detector that uses them; it cannot be called any more."""
         self.networks.cameras.let_go(self)
@@ -90,7 +96,7 @@ class Detector:
         self._ahead: Ahead | None = None  # what it finds, or fails with, belongs to the past
         self._size: tuple[int, ...] = ()
         self._rounds = Rounds(np.zeros((0, 3)), self.settings.search_period)
-        self._followed = Poses.none(len(self.networks.reader.skeleton))
+        self._followed = Poses.none(len(self.skeleton))
         self._missed: list[_Missed] = []
         self._since_sweep = 0
 
@@ -128,7 +134,7 @@ class Detector:
         self._rounds = Rounds(tiles, self.settings.search_period)
 
     def _view(self, image: NDArray[np.uint8], tiles: NDArray[np.float64], known: Poses) -> View:
-        return View(image, tiles, known.pixels, self.networks.reader.skeleton)
+        return View(image, tiles, known.pixels, self.skeleton)
 
     def _note_missing(self, dropped: Poses, present: Poses) -> None:
         """Remember where to look for people no longer followed, unless somebody is in their place."""
@@ -187,7 +193,7 @@ class Detector:
 
         Of more newcomers than there is room for, the largest are taken.
         """
-        settings, skeleton, (height, width) = self.settings, self.networks.reader.skeleton, self._size[:2]
+        settings, skeleton, (height, width) = self.settings, self.skeleton, self._size[:2]
         known = np.arange(len(poses)) < followed
         least_presence = np.where(known, settings.keep_presence, settings.presence_threshold)
         least_confidence = np.where(known, settings.keep_confidence, settings.confidence_threshold)
@@ -221,7 +227,7 @@ def together(detectors: Sequence[Detector], frames: Sequence[Frame]) -> list[lis
     views = networks.serve([detector._look(frame) for detector, frame in zip(detectors, frames)], threshold)
     for detector, ahead in zip(detectors, networks.search_ahead(views, threshold)):
         detector._ahead = ahead
-    return [people.to_people(detector._followed, networks.reader.skeleton, frame.camera)
+    return [people.to_people(detector._followed, detector.skeleton, frame.camera)
             for detector, frame in zip(detectors, frames)]
 
 

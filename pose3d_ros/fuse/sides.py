@@ -18,7 +18,6 @@ from pose3d_ros.skeleton import Skeleton, mirrored
 
 UPPER, LOWER = 0, 1
 _SCORED = {UPPER: ('left_shoulder', 'left_elbow', 'left_wrist'), LOWER: ('left_hip', 'left_knee', 'left_ankle')}
-_LOWER_NAMES = ('hip', 'knee', 'ankle', 'heel', 'foot_index')
 _MOST_VIEWS = 8
 
 
@@ -47,7 +46,8 @@ def exchanged_views(
     cases = (np.arange(2**views)[:, None] >> np.arange(views)) & 1 == 1  # (S, V): the views exchanged
     found = np.zeros((2, views, frames), dtype=bool)
     for part, names in _SCORED.items():
-        pairs = [(skeleton.index(name), skeleton.index(mirrored(name))) for name in names if name in skeleton.joints]
+        pairs = [(skeleton.index(name), skeleton.index(mirrored(name))) for name in names
+                 if {name, mirrored(name)} <= set(skeleton.joints)]
         if not pairs:
             continue
         points, cost = _every_case(rays, camera_T_world, spread, trust, cases, np.array(pairs), gate)
@@ -58,8 +58,7 @@ def exchanged_views(
 
 def with_sides(values: NDArray, exchanged: NDArray[np.bool_], skeleton: Skeleton) -> NDArray:
     """Return values (V, T, J, ...) with left and right exchanged where exchanged (2, V, T) says so."""
-    lower = np.array([name.split('_', 1)[-1] in _LOWER_NAMES for name in skeleton.joints])
-    flip = np.where(lower, exchanged[LOWER][..., None], exchanged[UPPER][..., None])  # (V, T, J)
+    flip = np.where(skeleton.lower, exchanged[LOWER][..., None], exchanged[UPPER][..., None])  # (V, T, J)
     flip = flip.reshape(*flip.shape, *(1,) * (values.ndim - 3))
     return np.where(flip, values[:, :, skeleton.mirror], values)
 
