@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as _native
 
 from pose3d_ros.runtime.engine import EngineError, cure
+from pose3d_ros.runtime.inputs import check_inputs
 
 _TYPES = {'tensor(float)': np.float32, 'tensor(float16)': np.float16, 'tensor(double)': np.float64,
           'tensor(int64)': np.int64, 'tensor(int32)': np.int32, 'tensor(uint8)': np.uint8, 'tensor(bool)': np.bool_}
@@ -31,7 +32,9 @@ class OnnxEngine:
         self._path, self.remarks, self.status = path, remarks, ''
         session = _open_cuda(path, threads) if cuda else _session(path, threads, [_CPU])
         self._session: onnxruntime.InferenceSession | None = session
-        self._types = {spec.name: spec.type for spec in session.get_inputs()}
+        self._types: dict[str, np.dtype | str] = {
+            spec.name: np.dtype(_TYPES[spec.type]) if spec.type in _TYPES else spec.type
+            for spec in session.get_inputs()}
         self.inputs = tuple(spec.name for spec in session.get_inputs())
         self.outputs = tuple(spec.name for spec in session.get_outputs())
         self.input_shapes: dict[str, tuple[int | None, ...]] = {
@@ -39,13 +42,13 @@ class OnnxEngine:
             for spec in session.get_inputs()}
         self.provider: str = session.get_providers()[0]
         self.metadata: dict[str, str] = dict(session.get_modelmeta().custom_metadata_map)
-        self.precision = 'fp16' if 'tensor(float16)' in self._types.values() else 'fp32'
+        self.precision = 'fp16' if np.dtype(np.float16) in self._types.values() else 'fp32'
 
     def run(self, inputs: Mapping[str, NDArray]) -> dict[str, NDArray]:
         """Compute all outputs."""
         if self._session is None:
             raise EngineError(f'{self._path.name}: the engine is closed')
-        self._check(inputs)
+        check_inputs(self._path.name, self.input_shapes, self._types, inputs)
         try:
             results = self._session.run(self.outputs, dict(inputs))
         except _ERRORS as error:
@@ -54,7 +57,7 @@ class OnnxEngine:
 
     def warm_up(self) -> None:
         """Run twice on zeros: the first call allocates, on a GPU it also chooses kernels."""
-        zeros: dict[str, NDArray] = {name: np.zeros([size or 1 for size in shape], dtype=_TYPES[self._types[name]])
+        zeros: dict[str, NDArray] = {name: np.zeros([size or 1 for size in shape], dtype=self._types[name])
                                      for name, shape in self.input_shapes.items()}
         for _ in range(2):
             self.run(zeros)
@@ -62,21 +65,6 @@ class OnnxEngine:
     def close(self) -> None:
         """Release the network's memory."""
         self._session = None
-
-    def _check(self, inputs: Mapping[str, NDArray]) -> None:
-        for name in inputs:
-            if name not in self.input_shapes:
-                raise EngineError(f'{self._path.name} has no input {name!r}; it takes {", ".join(self.inputs)}')
-        for name, shape in self.input_shapes.items():
-            if name not in inputs:
-                raise EngineError(f'{self._path.name} needs the input {name!r}')
-            value, dtype = inputs[name], _TYPES.get(self._types[name])
-            fits = len(value.shape) == len(shape) and all(
-                size in (None, given) for given, size in zip(value.shape, shape))
-            if not fits or value.dtype != dtype:
-                wanted = ', '.join('any' if size is None else str(size) for size in shape)
-                raise EngineError(f'{self._path.name}: input {name!r} is {value.shape} {value.dtype}, expected '
-                                  f'({wanted}) {np.dtype(dtype).name if dtype else self._types[name]}')
 
 
 def _sensible_threads() -> int:

@@ -61,7 +61,8 @@ def header_of(model: bytes | memoryview) -> Header:
             metadata[_text(entry.get(1, b''))] = _text(entry.get(2, b''))
     if graph is None:
         raise ValueError('it holds no graph')
-    inputs, outputs, weights = [], [], set()
+    inputs, outputs = [], []
+    weights: set[str] = set()
     for field, value in _fields(graph):
         if field == _INPUT:
             inputs.append(_spec(value))

@@ -81,6 +81,7 @@ class TensorRT:
         """Take the module."""
         self.module, self.version = module, str(module.__version__)
         self.log = log_of(module)
+        module.init_libnvinfer_plugins(self.log, '')  # some operators of ONNX are among them
 
     @property
     def strongly_typed(self) -> bool:
@@ -105,6 +106,8 @@ class TensorRT:
             errors = [self._parse_error(parser.get_error(number), model) for number in range(parser.num_errors)]
             raise EngineError(f'TensorRT {self.version} cannot read the network: '
                               f'{"; ".join(errors) or self._logged()}')
+        if not network.num_outputs:  # so it calls a file that holds no network at all
+            raise EngineError(f'TensorRT {self.version} cannot read the network: it has no outputs')
         return Parsed(builder, network, parser)
 
     def compile(self, parsed: Parsed, most: int, timing: bytes, progress: Progress,
@@ -252,7 +255,8 @@ class TensorRT:
         """Return a parser's error with its node's operator and name."""
         named = hasattr(error, 'node_name') and (error.node_name() or error.node_operator())
         label = f'{error.node_operator()} {error.node_name()!r}' if named else node_label(model, error.node())
-        return f'{label or f"node {error.node()}"}: {" ".join(error.desc().split())}'
+        reason = f'{error.code()}'.rpartition('.')[2]
+        return f'{label or f"node {error.node()}"}: {reason}, {" ".join(error.desc().split())}'
 
     def _failure(self, what: str) -> str:
         return f'TensorRT {self.version} {what}: {self._logged()}'

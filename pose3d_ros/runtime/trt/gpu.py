@@ -40,8 +40,8 @@ def find_gpu() -> Gpu:
         raise EngineError('the NVIDIA driver sees no GPU: look at nvidia-smi (on a Jetson: tegrastats) and at '
                           'CUDA_VISIBLE_DEVICES')
     if status:
-        raise EngineError(f'the NVIDIA driver does not start (CUDA error {status}): look at nvidia-smi; after an update '
-                          'of the driver, restart the computer')
+        raise EngineError(f'the NVIDIA driver does not start (CUDA error {status}): look at nvidia-smi; after an '
+                          'update of the driver, restart the computer')
     device = ctypes.c_int(0)
     name = ctypes.create_string_buffer(256)
     memory = ctypes.c_size_t(0)
