@@ -1,0 +1,235 @@
+"""`pose3d build-engines`: engines in advance, with the stand-in for TensorRT."""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from stub_backend import TOOLS, VARIABLE, Stub, StubBackend, save_network
+
+from pose3d_ros.cli import build_engines
+from pose3d_ros.cli.main import main
+from pose3d_ros.cli.networks import AT_ONCE, DEFAULT, LIFTER, MODELS, model_name, network
+from pose3d_ros.detect import Detector, DetectSettings, networks
+from pose3d_ros.lift import Lifter, LiftModelError
+from pose3d_ros.runtime import manager, opening
+from pose3d_ros.runtime.cache import EngineCache
+from pose3d_ros.runtime.opening import Building
+
+
+@dataclass
+class Workplace:
+    """A cache, two networks, and the stand-in's orders."""
+
+    folder: Path
+    stub: Stub
+    one: str
+    two: str
+
+    @property
+    def cache(self) -> EngineCache:
+        return EngineCache(self.folder / 'engines')
+
+    def order(self, **orders: object) -> None:
+        self.stub = replace(self.stub, **orders)
+        self.stub.save(self.folder / 'orders.json')
+
+    @property
+    def builds(self) -> list[str]:
+        """The precisions that were compiled, in order."""
+        return [line.split()[1] for line in Path(self.stub.log).read_text().splitlines()]
+
+    def files(self, suffix: str) -> list[str]:
+        return sorted(file.name for file in self.cache.folder.glob(f'*{suffix}'))
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workplace:
+    monkeypatch.setenv(VARIABLE, '')  # restored afterwards
+    (tmp_path / 'log').touch()
+    made = Workplace(tmp_path, Stub(log=str(tmp_path / 'log')), str(save_network(tmp_path / 'one.onnx')),
+                     str(save_network(tmp_path / 'two.onnx', 3.0)))
+    made.order()
+    monkeypatch.setattr(build_engines, 'building', lambda: Building(StubBackend(), made.cache, tools=TOOLS,
+                                                                    in_process=True))
+    return made
+
+
+def test_engines_are_built_once_checked_and_told(place: Workplace, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(['build-engines', place.one, place.two]) == 0
+    shown = capsys.readouterr()
+    assert place.builds == ['fp16', 'fp16'] and len(place.files('.plan')) == 2
+    for name in ('one', 'two'):
+        assert f'{name}: ready: up to 8 at once, built in 0 s; fp16: passed the self-check: 0 % off' in shown.out
+    assert '2 engines ready' in shown.out and '100 %' in shown.err
+    assert main(['build-engines', place.one]) == 0
+    assert place.builds == ['fp16', 'fp16'] and 'one: ready: up to 8 at once, ready since 20' in capsys.readouterr().out
+
+
+def test_a_failed_check_is_told_and_a_safer_precision_is_taken(place: Workplace,
+                                                               capsys: pytest.CaptureFixture[str]) -> None:
+    place.order(error={'fp16': 0.5})
+    assert main(['build-engines', place.one]) == 0
+    shown = capsys.readouterr()
+    assert place.builds == ['fp16', 'mixed']
+    assert 'fp16: failed the self-check: 50 % off; building it in mixed instead' in shown.err
+    assert 'mixed: passed' in shown.out
+    assert main(['build-engines', place.one, '--precision', 'fp32']) == 0
+    assert place.builds == ['fp16', 'mixed', 'fp32']
+
+
+def test_one_that_fails_is_named_and_the_others_are_built(place: Workplace, capsys: pytest.CaptureFixture[str]) -> None:
+    place.order(error=dict.fromkeys(('fp16', 'mixed', 'fp32'), 0.5))
+    assert main(['build-engines', place.one]) == 1
+    assert 'pose3d: not ready: one (' in capsys.readouterr().err
+    place.order(error={})
+    assert main(['build-engines', place.one, place.two]) == 1  # that one was given up is kept
+    shown = capsys.readouterr()
+    assert 'one: not ready: ' in shown.out and 'two: ready' in shown.out
+    assert shown.err.strip().splitlines()[-1].startswith('pose3d: not ready: one (')
+    assert main(['build-engines', '--clear', place.one]) == 0
+    assert main(['build-engines', place.one, place.two]) == 0
+
+
+def test_without_a_gpu_the_reason_and_the_doctor_are_named(place: Workplace,
+                                                           capsys: pytest.CaptureFixture[str]) -> None:
+    place.order(why_not='TensorRT is not installed: pip install tensorrt')
+    assert main(['build-engines', place.one]) == 1
+    told = capsys.readouterr().err
+    assert 'pip install tensorrt' in told and 'pose3d doctor' in told and len(told.splitlines()) == 1
+
+
+def test_an_engine_that_cannot_be_kept_is_a_failure(place: Workplace, capsys: pytest.CaptureFixture[str]) -> None:
+    (place.folder / 'engines').write_text('a file where the folder should be')
+    assert main(['build-engines', place.one]) == 1
+    assert 'built, but not kept: cannot write to' in capsys.readouterr().out
+
+
+def test_ctrl_c_leaves_a_sound_cache_and_the_same_command_continues(
+        place: Workplace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    place.order(build_s=30.0)
+    monkeypatch.setattr(build_engines, 'building', lambda: Building(StubBackend(), place.cache, tools=TOOLS))
+
+    def interrupt(bar: object, share: float) -> None:
+        if share > 0:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(build_engines._Bar, 'share', interrupt)
+        assert main(['build-engines', place.one]) == 130
+    assert 'the same command continues' in capsys.readouterr().err
+    assert not place.files('.plan') and not place.files('.json') and not place.files('.tmp')
+    place.order(build_s=0.0)
+    assert main(['build-engines', place.one]) == 0
+    builders = {line.split()[0] for line in Path(place.stub.log).read_text().splitlines()}
+    assert len(builders) == 2 and str(os.getpid()) not in builders  # each in a process of its own
+
+
+def test_engines_are_listed_and_cleared(place: Workplace, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(['build-engines', '--list']) == 0
+    assert capsys.readouterr().out.startswith('0 engines in ')
+    assert main(['build-engines', place.one, place.two]) == 0
+    capsys.readouterr()
+    assert main(['build-engines', '--list', place.one]) == 0
+    listed = capsys.readouterr().out
+    assert 'one: StubRT 1.0 on Stub, up to 8 at once: fp16, ' in listed and 'two' not in listed
+    assert main(['build-engines', '--clear', place.one]) == 0
+    assert [name[:4] for name in place.files('.plan')] == [name[:4] for name in place.files('.json')] == ['two-']
+    assert main(['build-engines', '--clear']) == 0
+    assert not (place.files('.plan') + place.files('.json') + place.files('.timing'))
+
+
+@pytest.mark.parametrize(('orders', 'reason'), [({'version': '2.0'}, 'built by StubRT 1.0, here is StubRT 2.0'),
+                                                ({'device': 'Other'}, 'for another GPU: Stub 1.0, here is Other 1.0')])
+def test_only_stale_engines_are_cleared_when_asked(place: Workplace, capsys: pytest.CaptureFixture[str],
+                                                   orders: dict[str, str], reason: str) -> None:
+    assert main(['build-engines', place.one]) == 0
+    place.order(**orders)
+    assert main(['build-engines', place.two]) == 0
+    capsys.readouterr()
+    assert main(['build-engines', '--list', '--stale']) == 0
+    assert f'[not used any more: {reason}]' in capsys.readouterr().out
+    assert main(['build-engines', '--clear', '--stale']) == 0
+    assert [name[:4] for name in place.files('.plan')] == ['two-'] and place.files('.timing')
+
+
+def test_what_is_damaged_counts_as_stale(place: Workplace, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(['build-engines', place.one, place.two]) == 0
+    one, two = (place.cache.folder / name for name in place.files('.json'))
+    one.write_text('{}')
+    two.unlink()
+    capsys.readouterr()
+    assert main(['build-engines', '--list', '--stale']) == 0
+    listed = capsys.readouterr().out
+    assert 'its record cannot be read' in listed and 'an engine without its record' in listed
+    assert main(['build-engines', '--clear', '--stale']) == 0
+    assert not (place.files('.plan') + place.files('.json'))
+
+
+def test_without_a_gpu_nothing_of_others_is_stale(place: Workplace, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(['build-engines', place.one]) == 0
+    place.order(why_not='no GPU')
+    assert main(['build-engines', '--clear', '--stale']) == 0
+    assert 'cannot be told apart' in capsys.readouterr().err and len(place.files('.plan')) == 1
+
+
+def test_mistakes_are_one_line_with_the_choices(place: Workplace, capsys: pytest.CaptureFixture[str]) -> None:
+    for command, told in ((['tiny'], 'pose_landmark_full'), (['sample'], 'pose_detection'), (['no.onnx'], 'no.onnx'),
+                          (['lifter', '--all'], '--all'), (['--stale'], '--list')):
+        assert main(['build-engines', *command]) == 1
+        lines = capsys.readouterr().err.strip().splitlines()
+        assert len(lines) == 1 and told in lines[0]
+
+
+class Spy:
+    """Notes what the stages open: file -> most."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.most: dict[str, int] = {}
+        monkeypatch.setattr(networks, 'open_engine', self.open)
+        monkeypatch.setattr(opening, 'open_engine', self.open)
+        for name in ('BlazePoseReader', 'BlazePoseFinder'):
+            monkeypatch.setattr(networks, name, lambda engine: SimpleNamespace(engine=engine, skeleton=()))
+
+    def open(self, path: Path, wanted: object = None, *, most: int = AT_ONCE, **names: object) -> SimpleNamespace:
+        self.most[path.stem] = most
+        return SimpleNamespace(warm_up=lambda: None, close=lambda: None, metadata={})
+
+    def path(self, name: str) -> Path:
+        return Path(f'{name}.onnx')
+
+
+@pytest.mark.parametrize(('cameras', 'people'), [(1, 8), (1, 3), (3, 5)])
+def test_engines_are_those_that_the_nodes_ask_for(monkeypatch: pytest.MonkeyPatch, cameras: int, people: int) -> None:
+    spy = Spy(monkeypatch)
+    for detector in Detector.open_group(cameras, 'full', store=spy, settings=DetectSettings(max_people=people)):
+        detector.close()
+    with pytest.raises(LiftModelError):  # what was opened is no lifter
+        Lifter.open()
+    prepared = [network(name, people, cameras, store=spy) for name in DEFAULT]
+    assert {each.path.stem: each.most for each in prepared} == spy.most
+    assert spy.most.keys() == set(DEFAULT)
+
+
+def test_defaults_are_the_same_everywhere() -> None:
+    assert opening.open_engine.__kwdefaults__['most'] == manager.prepare.__kwdefaults__['most'] == AT_ONCE
+    args = build_engines.argparse.ArgumentParser()
+    build_engines.add_parser(args.add_subparsers())
+    assert args.parse_args(['build-engines']).max_people == DetectSettings().max_people
+
+
+def test_networks_have_long_and_short_names() -> None:
+    assert [model_name(name) for name in ('lifter', 'full', 'detection', 'a/b.onnx')] == [
+        LIFTER, 'pose_landmark_full', 'pose_detection', 'b']
+    assert set(DEFAULT) <= set(MODELS)
+
+
+def test_a_described_model_is_built_for_what_it_is_given(tmp_path: Path) -> None:
+    onnx = save_network(tmp_path / 'mine.onnx')
+    (tmp_path / 'mine.yaml').write_text('kind: joints\nfile: mine.onnx\njoints: coco17\n'
+                                        'input: {size: [192, 256]}\nhead: {type: heatmap}\n')
+    assert network(str(tmp_path / 'mine.yaml'), 4, 2) == build_engines.Network('mine', onnx, 2 * (4 + 3))
