@@ -28,9 +28,14 @@ def in_image(pixels: NDArray, width: int, height: int) -> NDArray[np.bool_]:
     return np.asarray(((pixels >= -0.5) & (pixels < [width - 0.5, height - 0.5])).all(axis=-1))
 
 
+def shown(poses: Poses, width: int, height: int) -> NDArray[np.bool_]:
+    """Return which joints (N, J) the image shows: in it, and of some confidence; what has none is not known at all."""
+    return in_image(poses.pixels, width, height) & (poses.confidence > 0.0)
+
+
 def boxes(poses: Poses, width: int, height: int) -> NDArray[np.float64]:
-    """Return the boxes (N, 4) about the confident joints in the image (about all in it if none is), clipped to it."""
-    inside = in_image(poses.pixels, width, height)
+    """Return the boxes (N, 4) about the confident joints in the image (about all shown if none is), clipped to it."""
+    inside = shown(poses, width, height)
     seen = inside & (poses.confidence >= _CONFIDENT)
     chosen = np.where(seen.any(axis=1, keepdims=True), seen, inside)[..., None]
     low = np.where(chosen, poses.pixels, np.inf).min(axis=1)
@@ -43,7 +48,7 @@ def boxes(poses: Poses, width: int, height: int) -> NDArray[np.float64]:
 def are_people(poses: Poses, least_presence: NDArray, least_confidence: NDArray, width: int,
                height: int) -> NDArray[np.bool_]:
     """Return which regions (N,) hold a person: present, and with enough joints in the image, sure on average."""
-    inside = in_image(poses.pixels, width, height)
+    inside = shown(poses, width, height)
     mean = (poses.confidence * inside).sum(axis=1) / np.maximum(inside.sum(axis=1), 1)
     enough = min(_LEAST_JOINTS, (inside.shape[1] + 1) // 2)
     return (poses.person >= least_presence) & (mean >= least_confidence) & (inside.sum(axis=1) >= enough)
@@ -116,8 +121,8 @@ def without_duplicates(poses: Poses, skeleton: Skeleton, known: NDArray, least: 
 
 
 def to_people(poses: Poses, skeleton: Skeleton, camera: Camera) -> list[Person2D]:
-    """Return the records, most confident first. A joint out of the image is NaN throughout, with confidence too."""
-    outside = ~in_image(poses.pixels, camera.width, camera.height)
+    """Return the records, most confident first. A joint that the image does not show is NaN in everything."""
+    outside = ~shown(poses, camera.width, camera.height)
     pixels = np.where(outside[..., None], np.nan, poses.pixels)
     rays = camera.undistort(pixels)
     spread, sure, depth = (np.where(outside, np.nan, values)
