@@ -421,10 +421,10 @@ def cached_network(name: str) -> Path:
 
 # SHA-256 of the converted networks: the same with onnx 1.14 to 1.23. Who changes them raises CONVERTER_VERSION.
 NETWORKS = {
-    'pose_detection': '9741b1f4180456d220a615f57ca2d52c13007f3dbbd387ee6942133f490daa6a',
-    'pose_landmark_full': '852d6aa72000d4a98c7fa91fab77342c898557472cb9f310a04b506d98a90e57',
-    'pose_landmark_lite': '553c4aa6a5465878722235a297a9cf712a253acec5ff65b17f071af13eec4fdb',
-    'pose_landmark_heavy': 'b468accf72b6f1b0b3ba65a8748bb45218a0ae90243ea7aa3b80ce8f40f16d89',
+    'pose_detection': '2a8a10a72a66277534bb19d8d4547d2c2fadf538b82b2fb3ec9db413f48296ab',
+    'pose_landmark_full': 'd609a3a3206f8821d96bdbe9774ddf883f663d56ee7c90458f87e48d8b36baea',
+    'pose_landmark_lite': 'a4840221fabd10109c2c9db4a260ab1e68da3566d6c45b153086455d86cbe07b',
+    'pose_landmark_heavy': '18c7850e670105c05fe89e69211c0bf09ddb4953fb7249563a69ccc341e823c0',
 }
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pose3d_ros.skeleton import BLAZEPOSE33
 
 # Raise it when the converter's output changes: what is cached then counts as missing.
-CONVERTER_VERSION = '1'
+CONVERTER_VERSION = '2'
 
 _MODEL_LICENCE = 'Apache-2.0, Google LLC (BlazePose GHUM, MediaPipe)'
 
@@ -74,13 +74,30 @@ _POSE2SIM = Package('pip', 'pose2sim', '0.10.49', 51)
 _SAMPLE = 'Pose2Sim/Demo_SinglePerson'
 
 
+# How far an engine may be from the network as it is, see runtime/check.py: x, y and z in px of the crop, of people who
+# are there; probabilities; and of the search only what it finds. Half precision takes a third of it.
+_LANDMARK_TOLERANCES = {
+    'landmarks': [
+        {'every': 5, 'take': [0, 1], 'absolute': 1.0, 'where': 'presence', 'over': 0.5, 'what': 'x, y', 'unit': 'px'},
+        {'every': 5, 'take': [2], 'absolute': 4.0, 'where': 'presence', 'over': 0.5, 'what': 'z', 'unit': 'px'},
+        {'every': 5, 'take': [3, 4], 'absolute': 0.03, 'measure': 'sigmoid', 'where': 'presence', 'over': 0.5,
+         'what': 'visibility, presence'}],
+    'presence': {'absolute': 0.02},
+    'heatmap': {'absolute': 0.06, 'measure': 'sigmoid', 'where': 'presence', 'over': 0.5},
+    'world': {'absolute': 0.03, 'where': 'presence', 'over': 0.5, 'unit': 'm'}}
+_DETECTION_TOLERANCES = {
+    'boxes': {'absolute': 0.5, 'where': 'scores', 'over': 0.0, 'what': 'of finds', 'unit': 'px'},
+    'scores': {'absolute': 0.02, 'measure': 'sigmoid'}}
+
+
 def _landmark(size: str, package: Package, member: Member) -> Entry:
     return Entry(
         f'pose_landmark_{size}', package, (member,), f'models/pose_landmark_{size}.onnx', _MODEL_LICENCE,
         outputs={'Identity': 'landmarks', 'Identity_1': 'presence', 'Identity_3': 'heatmap', 'Identity_4': 'world'},
         # 33 named landmarks, two that give the next region of interest, four that are not used.
         metadata={'skeleton': BLAZEPOSE33.name, 'output_joints': json.dumps(BLAZEPOSE33.joints),
-                  'input_size': '256x256', 'input_channels': 'RGB', 'input_range': '0..1'})
+                  'input_size': '256x256', 'input_channels': 'RGB', 'input_range': '0..1',
+                  'tolerances': json.dumps(_LANDMARK_TOLERANCES)})
 
 
 _ENTRIES = (
@@ -90,7 +107,8 @@ _ENTRIES = (
                 '9ba9dd3d42efaaba86b4ff0122b06f29c4122e756b329d89dca1e297fd8f866c', 2959046),),
         'models/pose_detection.onnx', _MODEL_LICENCE,
         outputs={'Identity': 'boxes', 'Identity_1': 'scores'},
-        metadata={'input_size': '224x224', 'input_channels': 'RGB', 'input_range': '-1..1'}),
+        metadata={'input_size': '224x224', 'input_channels': 'RGB', 'input_range': '-1..1',
+                  'tolerances': json.dumps(_DETECTION_TOLERANCES)}),
     _landmark('full', _MEDIAPIPE, Member(
         'mediapipe/modules/pose_landmark/pose_landmark_full.tflite',
         'e9a5c5cb17f736fafd4c2ec1da3b3d331d6edbe8a0d32395855aeb2cdfd64b9f', 6440512)),

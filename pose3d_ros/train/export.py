@@ -21,6 +21,13 @@ from pose3d_ros.train.samples import Samples
 
 ADULTS = (1.70, 0.10)   # m, mean and standard deviation of the stature of people nobody measured (Europe, America)
 SHARE = 0.9
+# How far an engine may be from the network, see runtime/check.py: joints against the pelvis, the root in parts of its
+# distance (half a percent: 15 mm at 3 m, a tenth of what one camera is off there), covariances in parts of their
+# largest entry.
+TOLERANCES = {
+    'relative': {'absolute': 0.005, 'unit': 'm'},
+    'root': {'relative': 0.005, 'per': [0], 'unit': 'm'},
+    'covariance': {'absolute': 1e-6, 'relative': 0.05, 'per': [0, 1], 'unit': 'm^2'}}
 
 
 def calibrate(network: WindowLifter, samples: Samples, stature: tuple[float, float] = ADULTS) -> float:
@@ -53,7 +60,8 @@ def export(network: WindowLifter, path: Path, extra: Mapping[str, str],
     example = tuple(torch.from_numpy(array) for array in _people(2, np.random.default_rng(0)).values())
     return write_checked(network.folded(), example, path, ENGINE_INPUTS, ENGINE_OUTPUTS, {
         'input_joints': json.dumps(INPUTS), 'output_joints': json.dumps(HUMAN17.joints), 'skeleton': HUMAN17.name,
-        'stature': json.dumps(stature), 'units': 'm, s, optical frame (x right, y down, z ahead)',
+        'stature': json.dumps(stature), 'tolerances': json.dumps(TOLERANCES),
+        'units': 'm, s, optical frame (x right, y down, z ahead)',
         'method': 'after AbsPoseLifter (Chang, Moon, Lee; arXiv 1910.12029): rays, a short past, covariances',
         **extra}, lambda file: parity(network, file))
 

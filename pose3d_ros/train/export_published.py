@@ -15,6 +15,8 @@ from pose3d_ros.skeleton import HUMAN17
 from pose3d_ros.train.onnx_file import write_checked
 
 INPUTS, OUTPUT = ('pixels', 'principal_point', 'focal_length'), 'joints'
+# How far an engine may be from the network, see runtime/check.py: in parts of the person's distance, 15 mm at 3 m.
+TOLERANCES = {OUTPUT: {'relative': 0.005, 'per': [0], 'unit': 'm'}}
 
 
 def export_published(network: AbsPoseLifter, canonical: bool, path: Path, extra: Mapping[str, str]) -> float:
@@ -27,7 +29,8 @@ def export_published(network: AbsPoseLifter, canonical: bool, path: Path, extra:
     whole = ToAbsolute(network, canonical).eval()
     return write_checked(whole, tuple(map(torch.from_numpy, _people(2, 0))), path, INPUTS, (OUTPUT,), {
         'input_joints': json.dumps(HUMAN17.joints), 'output_joints': json.dumps(HUMAN17.joints),
-        'skeleton': HUMAN17.name, 'units': 'px in, m out, optical frame (x right, y down, z ahead)',
+        'skeleton': HUMAN17.name, 'tolerances': json.dumps(TOLERANCES),
+        'units': 'px in, m out, optical frame (x right, y down, z ahead)',
         'method': 'AbsPoseLifter (Chang, Moon, Lee; arXiv 1910.12029)', **extra}, lambda file: parity(whole, file))
 
 
