@@ -37,7 +37,7 @@ class Stub:
 
     error: precision -> factor by which its outputs are wrong. faults: precision -> 'error', 'not now', 'bug', 'hang',
     'hang with the lock' (of Python), 'noise' or the name of a signal, each while it builds; 'cannot load', 'no room',
-    'cannot run'; 'convert' -> 'error'. build_s: time a build takes. log: file that gets a line 'pid precision' per build.
+    'cannot run'; 'convert' -> 'error'. build_s: time that a build takes. log: gets a line 'pid precision' per build.
     """
 
     why_not: str = ''
