@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,14 +68,14 @@ class Networks:
     def open(cls, model: str, search: str, engines: Wanted | None, store: ModelStore | None, most: int) -> Networks:
         """Load and warm both; see Detector.open. most: regions that are usually read at once, at most."""
         store = store or ModelStore()
-        reader = _open_reader(model, engines, store, most)
-        try:
+        with ExitStack() as opened:
+            reader = _open_reader(model, engines, store, most)
+            opened.callback(reader.engine.close)
             finder = _open_finder(search, engines, store)
-        except Exception:
-            reader.engine.close()
-            raise
-        for engine in (reader.engine, finder.engine):
-            engine.warm_up()
+            opened.callback(finder.engine.close)
+            for engine in (reader.engine, finder.engine):
+                engine.warm_up()
+            opened.pop_all()
         return cls(reader, finder)
 
     @property
