@@ -28,7 +28,7 @@ from engines_compared import Budget, Figures, against_torch, batching, pruned, s
 from engines_nodes import nodes  # noqa: E402
 from torch_networks import BLAZEPOSE  # noqa: E402
 
-from pose3d_ros.cli.bench import Report, Subject, flat_figures, measure, network_file, show  # noqa: E402
+from pose3d_ros.cli.bench import Report, Subject, flat_figures, measure, show, subject_of  # noqa: E402
 from pose3d_ros.cli.bench_worker import PIPELINE  # noqa: E402
 from pose3d_ros.cli.figures import add_json_option, print_table, write_json  # noqa: E402
 from pose3d_ros.cli.progress import progress  # noqa: E402
@@ -42,7 +42,7 @@ def bench(budget: Budget) -> Figures:
     """Return what `pose3d bench` measures on the CPU."""
     report = Report()
     names = [*(name for name in BLAZEPOSE if ModelStore().ready(name)), 'lifter'] if budget.all else ['lifter']
-    subjects = [Subject(name, str(network_file(name, ModelStore())[1]), budget.batches()) for name in names]
+    subjects = [subject_of(name, budget.batches()) for name in names]
     if budget.all:
         subjects.append(Subject(PIPELINE, 'full', budget.batches()))
     measure(subjects, ('cpu',), 'fp32', 0, BENCH_S if budget.all else 0.2, report)

@@ -17,7 +17,9 @@ from paired import Series, cpu_ratio, geometric_mean, paired, ratio
 from sessions import Settings, inputs_of, open_session
 from torch_networks import BLAZEPOSE, LIFTERS, pair, torch_call
 
-from pose3d_ros.cli import bench, bench_crowd
+from pose3d_ros.cli import bench_crowd
+from pose3d_ros.cli.networks import network
+from pose3d_ros.detect import DetectSettings
 from pose3d_ros.pipeline import Pipeline, run_together
 from pose3d_ros.records import Frame
 from pose3d_ros.runtime.catalogue import CATALOGUE
@@ -194,4 +196,4 @@ def repeat(call: Callable[[], Any], times: int) -> None:
 
 def network_file(name: str) -> Path:
     """Return the file of a network of the store, or of the lifter that ships."""
-    return bench.network_file(name, ModelStore())[1]
+    return network(name, DetectSettings.max_people, cameras=1).path

@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from importlib import resources
 from pathlib import Path
 
 from pose3d_ros.cli.bench_turns import Candidate, CandidateFailed, Times, Worker, take_turns
@@ -15,13 +14,13 @@ from pose3d_ros.cli.bench_worker import PIPELINE, Job
 from pose3d_ros.cli.engines import add_model_options
 from pose3d_ros.cli.errors import UserError
 from pose3d_ros.cli.figures import add_json_option, print_table, write_json
+from pose3d_ros.cli.networks import LIFTER, MODELS, network
 from pose3d_ros.cli.progress import progress
-from pose3d_ros.runtime.catalogue import CATALOGUE, full_name
+from pose3d_ros.detect import DetectSettings
 from pose3d_ros.runtime.engine import PRECISIONS, Wanted
 from pose3d_ros.runtime.store import ModelCorrupt, ModelMissing, ModelStore
 
 RUNTIMES = ('cpu', 'cuda', 'tensorrt')
-LIFTER = 'lifter'
 ROUNDS = 5
 STAGES = ('detect', 'track', 'lift', 'refine')
 _BUILT_S = 5.0        # opening that took longer built the engine, which happens once
@@ -36,12 +35,15 @@ class Subject:
     name: str
     file: str
     sizes: tuple[int, ...]
+    most: int = 8
+    dtype: str = 'float32'
     search: str = 'blazepose'
 
     def job(self, runtime: str, precision: str, threads: int) -> Job:
         """Return it as a job. The lifter takes one thread of itself, as in the pipeline."""
         threads = threads or (1 if self.name == LIFTER else 0)
-        return Job(self.name, self.file, Wanted(runtime, precision, threads), self.sizes, self.search)
+        return Job(self.name, self.file, Wanted(runtime, precision, threads), self.sizes, self.most, self.dtype,
+                   self.search)
 
 
 @dataclass
@@ -89,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
     report, load = Report(), os.getloadavg()[0]
     subjects = chosen_networks(args, ModelStore(), report)
     if args.people:
-        subjects.append(Subject(PIPELINE, args.model, tuple(dict.fromkeys(args.people)), args.search))
+        subjects.append(Subject(PIPELINE, args.model, tuple(dict.fromkeys(args.people)), search=args.search))
     measure(subjects, args.runtimes, args.precision, args.threads, args.seconds, report)
     figures = {'cores': len(os.sched_getaffinity(0)), 'load_before': load, 'load_after': os.getloadavg()[0],
                **flat_figures(report)}
@@ -103,38 +105,25 @@ def run(args: argparse.Namespace) -> int:
 
 
 def chosen_networks(args: argparse.Namespace, store: ModelStore, report: Report) -> list[Subject]:
-    """Return the networks to be measured; those of the store that are not there are refused, if asked for by name."""
-    names = args.models or [name for name, entry in CATALOGUE.items() if entry.outputs]
-    if not args.models:
-        names += [LIFTER, *(file for file in (args.model, args.search) if file.endswith('.yaml'))]
-    subjects, sizes = [], tuple(dict.fromkeys(args.batch))
-    for name in dict.fromkeys(names):
+    """Return the networks to be measured; what is not in the cache is refused. Raises UserError for what is nothing."""
+    names = args.models or [*MODELS, *(file for file in (args.model, args.search) if file.endswith('.yaml'))]
+    subjects = []
+    for name in names:
         try:
-            found, file = network_file(name, store)
+            subjects.append(subject_of(name, tuple(dict.fromkeys(args.batch)), store))
         except (ModelMissing, ModelCorrupt) as error:
             report.refuse(name, str(error))
-            continue
-        subjects.append(Subject(found, str(file), sizes))
-    return subjects
+    return list({subject.name: subject for subject in subjects}.values())
 
 
-def network_file(name: str, store: ModelStore) -> tuple[str, Path]:
-    """Return the name and the ONNX file of a network: of the store, the lifter, an .onnx, or of a .yaml description.
-
-    Raises ModelMissing or ModelCorrupt for one of the store, UserError for what is not there at all.
-    """
-    if name == LIFTER:
-        return LIFTER, Path(str(resources.files('pose3d_ros') / 'weights' / 'lifter.onnx'))
-    if not name.endswith(('.onnx', '.yaml')):
-        try:
-            return full_name(name), Path(store.path(full_name(name)))
-        except ValueError as error:
-            if isinstance(error, ModelCorrupt):
-                raise
-            raise UserError(f'{error}, {LIFTER}, or a file (.onnx, .yaml)') from None
-    if not Path(name).is_file():
-        raise UserError(f'{name}: no such file')
-    return Path(name).stem.replace('.', '_'), Path(name)
+def subject_of(name: str, batches: tuple[int, ...], store: ModelStore | None = None) -> Subject:
+    """Return a network by name or file, opened as the node opens it; see cli/networks.py for the errors."""
+    found = network(name, DetectSettings.max_people, cameras=1, store=store)
+    dtype = 'float32'
+    if name.endswith('.yaml'):
+        from pose3d_ros.detect.description import load_description
+        dtype = load_description(Path(name)).input.type
+    return Subject(found.name.replace('.', '_'), str(found.path), batches, found.most, dtype)
 
 
 def measure(subjects: Sequence[Subject], runtimes: Sequence[str], precision: str, threads: int, seconds: float,

@@ -24,9 +24,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
-import numpy as np
-from numpy.typing import NDArray
-
+from pose3d_ros.runtime.check_inputs import inputs_for
 from pose3d_ros.runtime.engine import Engine, EngineError, Wanted
 
 if TYPE_CHECKING:
@@ -36,20 +34,21 @@ if TYPE_CHECKING:
 PIPELINE = 'pipeline'
 WHOLE, FOUND = 'total', 'found'  # values of a call: ms of all of it; people that the pipeline found
 _LEAST_CALLS = 3     # of a block, however slow they are
-_SETTLING_CALLS = 2  # at the beginning of a block, not counted: another process has just used the caches
-_SETTLING_FRAMES = 8
 
 
 @dataclass(frozen=True)
 class Job:
     """What a process opens. name: of the network, or PIPELINE; file: of the network, or which 2D model the pipeline
-    takes; sizes: batches, or numbers of people, that will be asked for; search: what the pipeline finds people with.
+    takes; sizes: batches, or numbers of people, that will be asked for; most: see open_engine(); dtype: of the
+    network's inputs; search: what the pipeline finds people with.
     """
 
     name: str
     file: str
     wanted: Wanted
     sizes: tuple[int, ...]
+    most: int = 8
+    dtype: str = 'float32'
     search: str = 'blazepose'
 
     def dump(self) -> str:
@@ -64,9 +63,12 @@ class Job:
 
 
 class Subject(Protocol):
-    """Something opened that can be called. sizes: those it can do."""
+    """Something opened that can be called. sizes: those it can do; settling: calls at the beginning of a block that do
+    not count, as another process has just used the caches.
+    """
 
     sizes: tuple[int, ...]
+    settling: int
 
     def engine(self) -> Engine:
         """Return the engine that matters most."""
@@ -79,20 +81,20 @@ Opener = Callable[[], Subject]
 
 
 class Network:
-    """One network on seeded inputs."""
+    """One network on the inputs that engines are checked with. One whose batch is fixed has that one size."""
 
-    def __init__(self, engine: Engine, sizes: tuple[int, ...]) -> None:
-        self._engine = engine
+    settling = 2
+
+    def __init__(self, engine: Engine, sizes: tuple[int, ...], dtype: str = 'float32') -> None:
+        self._engine, self._dtype = engine, dtype
         fixed = {shape[0] for shape in engine.input_shapes.values() if shape and shape[0] is not None}
-        self.sizes = tuple(size for size in sizes if fixed <= {size}) or tuple(sorted(fixed)[:1])
+        self.sizes = (max(fixed),) if fixed else sizes
 
     @classmethod
     def opener(cls, job: Job) -> Opener:
         """Return what opens the network of a job."""
         from pose3d_ros.runtime.opening import open_engine
-        # The default `most` is what nodes take: an engine that was built for them serves here.
-        most = max(8, *job.sizes)
-        return lambda: cls(open_engine(job.file, job.wanted, most=most), job.sizes)
+        return lambda: cls(open_engine(job.file, job.wanted, most=job.most), job.sizes, job.dtype)
 
     def engine(self) -> Engine:
         """Return it."""
@@ -100,7 +102,8 @@ class Network:
 
     def prepare(self, size: int) -> Callable[[], Mapping[str, float]]:
         """Return a call with a batch of this size."""
-        inputs = inputs_for(self._engine, size)
+        inputs = {name: array.astype(self._dtype)
+                  for name, array in inputs_for(self._engine.metadata, self._engine.input_shapes, size)[-1].items()}
 
         def call() -> dict[str, float]:
             start = time.perf_counter()
@@ -113,6 +116,8 @@ class Network:
 class Everything:
     """The pipeline on frames with as many people as the size says. scenes: frames by number of people."""
 
+    settling = 8  # the first frame of a scene is searched all over
+
     def __init__(self, pipeline: Pipeline, scenes: Mapping[int, list[Frame]]) -> None:
         self.sizes = tuple(scenes)
         self._pipeline, self._scenes = pipeline, scenes
@@ -124,7 +129,7 @@ class Everything:
         from pose3d_ros.cli import bench_crowd
         from pose3d_ros.pipeline import Pipeline
         scenes = {size: bench_crowd.frames(size) for size in job.sizes}
-        return lambda: cls(Pipeline.open(job.file, job.wanted), scenes)
+        return lambda: cls(Pipeline.open(job.file, job.wanted, search=job.search), scenes)
 
     def engine(self) -> Engine:
         """Return that of the landmarks."""
@@ -144,16 +149,10 @@ class Everything:
         return call
 
 
-def inputs_for(engine: Engine, size: int) -> dict[str, NDArray]:
-    """Return inputs of a batch: seeded noise in 0..1; axes of any size but the first are 1."""
-    rng = np.random.default_rng(0)
-    return {name: rng.random([size if axis == 0 and given is None else given or 1 for axis, given in enumerate(shape)],
-                             dtype=np.float32) for name, shape in engine.input_shapes.items()}
-
-
-def block(call: Callable[[], Mapping[str, float]], seconds: float) -> dict[str, list[float]]:
+def block(subject: Subject, size: int, seconds: float) -> dict[str, list[float]]:
     """Call for so many seconds, and three times at least; return each call's values by name."""
-    for _ in range(_SETTLING_CALLS):
+    call = subject.prepare(size)
+    for _ in range(subject.settling):
         call()
     times: list[Mapping[str, float]] = []
     end = time.perf_counter() + seconds
@@ -165,7 +164,7 @@ def block(call: Callable[[], Mapping[str, float]], seconds: float) -> dict[str, 
 def opened(opener: Opener) -> tuple[Subject, dict[str, Any]]:
     """Open something and call it once in every size; return it, and what that took.
 
-    open_ms, first_call_ms: until it was open, and until the first result was there. memory_mb: by how much the process
+    open_ms, first_call_ms: until it was open, and, with the first call, until a result was there. memory_mb: by how much the process
     grew at most; gpu_memory_mb: how much more of the first GPU was in use then, if that is known.
     """
     with contextlib.suppress(OSError):  # else the peak counts from the start of the process, which is a little more
@@ -175,8 +174,10 @@ def opened(opener: Opener) -> tuple[Subject, dict[str, Any]]:
     subject = opener()
     open_ms = 1e3 * (time.perf_counter() - start)
     sizes = list(subject.sizes)
-    subject.prepare(sizes[0])()
-    about: dict[str, Any] = {'open_ms': open_ms, 'first_call_ms': 1e3 * (time.perf_counter() - start)}
+    call = subject.prepare(sizes[0])
+    start = time.perf_counter()
+    call()
+    about: dict[str, Any] = {'open_ms': open_ms, 'first_call_ms': open_ms + 1e3 * (time.perf_counter() - start)}
     for size in sizes[1:]:
         subject.prepare(size)()
     engine = subject.engine()
@@ -198,7 +199,7 @@ def serve(job: Job, kind: Callable[[Job], Opener], asked: Iterable[str], answers
         answer(about)
         for line in asked:
             question = json.loads(line)
-            answer({'values': block(subject.prepare(question['size']), question['seconds'])})
+            answer({'values': block(subject, question['size'], question['seconds'])})
     except (EngineError, OSError, ValueError) as error:  # of a model, its description or the store: all say the cure
         answer({'error': ' '.join(str(error).split())})
 
@@ -227,8 +228,7 @@ def main() -> None:
     """Serve the job on the command line; what libraries print goes to standard error."""
     answers = os.fdopen(os.dup(1), 'w')
     os.dup2(2, 1)
-    logging.basicConfig(format='%(message)s')
-    logging.getLogger('pose3d_ros').setLevel(logging.INFO)
+    logging.basicConfig(format='%(message)s')  # warnings, among them that an engine is being built
     job = Job.load(sys.argv[1])
     try:
         serve(job, Everything.opener if job.name == PIPELINE else Network.opener, sys.stdin, answers)
