@@ -60,13 +60,15 @@ def permissions(path: Path) -> Iterator[Finding]:
     """Look at who may change a folder of the cache: an engine that somebody puts there runs their code."""
     status = path.stat()
     mode = f'{stat.S_IMODE(status.st_mode):04o}'
-    if status.st_uid != os.geteuid():
+    if status.st_uid not in (os.geteuid(), 0):
         yield problem('permissions', f'{path} belongs to user {_user(status.st_uid)}, not to {_user(os.geteuid())}',
-                      f'sudo chown -R {_user(os.geteuid())} {path} (it was made with sudo, or by another user), or set '
-                      'XDG_CACHE_HOME')
+                      f'sudo chown -R {_user(os.geteuid())} {path}, or set XDG_CACHE_HOME to a folder of your own')
     elif status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         yield problem('permissions', f'{path} has mode {mode}: other users could replace engines, which are code',
                       f'chmod 700 {path}; after doubtful company also pose3d build-engines --clear')
+    elif status.st_uid != os.geteuid():
+        yield note('permissions', f'{path} belongs to root (mode {mode}): to be read only, as in an image',
+                   f'where it was made with sudo by mistake: sudo chown -R {_user(os.geteuid())} {path}')
     else:
         yield ok('permissions', f'{path}: mode {mode}')
 
