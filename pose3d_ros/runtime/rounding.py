@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pose3d_ros.runtime.half import EXACT, load
+from pose3d_ros.runtime.half import load
+from pose3d_ros.runtime.half_nodes import EXACT
 
 if TYPE_CHECKING:
     import onnx
