@@ -11,7 +11,7 @@ import synthetic
 from pose3d_ros.camera import Camera
 from pose3d_ros.pipeline import Result
 from pose3d_ros.records import Frame, JointState, Person2D, Person3D, PersonState
-from pose3d_ros.skeleton import BLAZEPOSE33, HUMAN17
+from pose3d_ros.skeleton import BLAZEPOSE33, HUMAN17, Skeleton
 
 
 def human17(points: np.ndarray) -> np.ndarray:
@@ -64,6 +64,7 @@ class FakePipeline:
     """Gives the same people for every frame. delay_s: time it takes; failing: raised instead, while set."""
 
     engines: dict = field(default_factory=lambda: {'search': FakeEngine(), 'landmarks': FakeEngine()})
+    skeleton: Skeleton = BLAZEPOSE33
     counters: dict = field(default_factory=lambda: {'ids_made': 1, 'swaps_corrected': 0})
 
     people: list[Person3D] = field(default_factory=lambda: [standing()])

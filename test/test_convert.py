@@ -14,9 +14,9 @@ from std_msgs.msg import Header  # noqa: E402
 
 from pose3d_ros.camera import CalibrationError  # noqa: E402
 from pose3d_ros.msg import Joint3D, People3D  # noqa: E402
-from pose3d_ros.records import JointState, PersonState  # noqa: E402
+from pose3d_ros.records import JointState, Person2D, PersonState  # noqa: E402
 from pose3d_ros.ros import convert  # noqa: E402
-from pose3d_ros.skeleton import BLAZEPOSE33, HUMAN17  # noqa: E402
+from pose3d_ros.skeleton import BLAZEPOSE33, HUMAN17, Skeleton  # noqa: E402
 
 HEADER = Header(stamp=convert.to_stamp(12_345_678_901), frame_id='camera_optical_frame')
 
@@ -92,10 +92,21 @@ def test_a_message_that_does_not_fit_its_skeleton_is_refused():
     message.people[0].joints.pop()
     with pytest.raises(ValueError, match='16 joints'):
         convert.from_people(message)
-    with pytest.raises(ValueError, match='unknown skeleton'):
-        convert.from_people(People3D(skeleton='octopus'))
     with pytest.raises(ValueError, match='joint names'):
         convert.from_people(People3D(skeleton='human17', joint_names=['pelvis']))
+
+
+def test_people_of_somebody_elses_skeleton_are_read_by_their_joint_names():
+    own = Skeleton('trunk', ('left_shoulder', 'right_shoulder', 'crown'), ())
+    seen = fakes.seen()
+    order = seen.skeleton.indices(['left_shoulder', 'right_shoulder', 'nose'])
+    person = Person2D(own, seen.pixels[order], seen.rays[order], seen.sigma[order], seen.joint_confidence[order],
+                      seen.depth[order], seen.box, seen.confidence)
+    again = convert.from_people_2d(convert.to_people_2d([person], synthetic.CAMERA, HEADER))[0]
+    assert (again.skeleton.name, again.skeleton.joints) == ('trunk', own.joints)
+    np.testing.assert_allclose(again.pixels, person.pixels, atol=1e-4)
+    with pytest.raises(ValueError, match='joint names repeat'):
+        convert.from_people(People3D(skeleton='octopus', joint_names=['arm', 'arm']))
 
 
 def test_a_camera_survives_its_camera_info():

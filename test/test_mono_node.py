@@ -27,6 +27,7 @@ from pose3d_ros.ros.output import Output  # noqa: E402
 from pose3d_ros.ros.params import ParameterError  # noqa: E402
 from pose3d_ros.runtime.engine import EngineError, Wanted  # noqa: E402
 from pose3d_ros.runtime.store import ModelCorrupt, ModelMissing  # noqa: E402
+from pose3d_ros.skeleton import BLAZEPOSE33, COCO17  # noqa: E402
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 CONFIG = Path(__file__).parents[1] / 'config' / 'mono.yaml'
@@ -278,10 +279,18 @@ def test_what_the_networks_say_is_in_the_log_of_the_node(ros):
     logging.getLogger('pose3d_ros.runtime.manager').info('nobody listens any more')
 
 
+def test_nobody_in_view_still_names_the_joints_of_the_model_in_use(ros):
+    with Bench(fakes.FakePipeline(people=[], people_2d=[], skeleton=COCO17)) as bench:
+        bench.ready().send_info()
+        bench.expect_people()
+        wait_for(lambda: bench.people_2d)
+        assert bench.people_2d[0].skeleton == 'coco17' and tuple(bench.people_2d[0].joint_names) == COCO17.joints
+
+
 def test_a_qos_override_is_for_its_topic_only(ros):
     node = Node('overridden', parameter_overrides=[
         Parameter('qos_overrides./people.publisher.reliability', value='best_effort')])
-    output = Output(node)
+    output = Output(node, BLAZEPOSE33)
     chosen = [node.get_parameter(f'qos_overrides./{topic}.publisher.reliability').value
               for topic in ('people', 'people_2d', 'markers')]
     output.destroy()

@@ -59,7 +59,7 @@ def to_people(people: Sequence[Person3D], header: Header, skeleton: Skeleton = H
 
 
 def from_people(message: People3D) -> list[Person3D]:
-    """Return the people of a message. Raises ValueError for an unknown skeleton or a wrong number of joints."""
+    """Return the people of a message. Raises ValueError for names that are not the skeleton's, or a wrong number."""
     skeleton = _skeleton(message.skeleton, message.joint_names)
     return [_from_person(person, skeleton) for person in message.people]
 
@@ -81,8 +81,8 @@ def from_people_2d(message: People2D) -> list[Person2D]:
 
 def _skeleton(name: str, joints: Sequence[str]) -> Skeleton:
     skeleton = SKELETONS.get(name)
-    if skeleton is None:
-        raise ValueError(f'unknown skeleton {name!r}; known: {", ".join(SKELETONS)}')
+    if skeleton is None:  # of somebody's own model: a set of names, without bones
+        return Skeleton(name, tuple(joints), ())
     if tuple(joints) != skeleton.joints:
         raise ValueError(f'the joint names of the message are not those of skeleton {name}')
     return skeleton

@@ -74,7 +74,7 @@ class MonoNode(ManagedNode):
         except (ModelMissing, ModelCorrupt, EngineError, LiftModelError, ValueError) as error:
             floor.close()
             raise RefusedError(str(error)) from error
-        self._loaded = _Loaded(values, pipeline, Output(self), floor)
+        self._loaded = _Loaded(values, pipeline, Output(self, pipeline.skeleton), floor)
         facts = self.health.facts
         facts.engines = pipeline.engines
         facts.details = {'detector_model': values['detector_model'], 'ground': floor.source}

@@ -19,6 +19,7 @@ from pose3d_ros.records import Frame
 from pose3d_ros.ros.convert import to_people, to_people_2d, to_stamp
 from pose3d_ros.ros.images import encode_image
 from pose3d_ros.ros.markers import SkeletonMarkers
+from pose3d_ros.skeleton import Skeleton
 
 RELIABLE_5 = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=5, reliability=ReliabilityPolicy.RELIABLE)
 RELIABLE_1 = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1, reliability=ReliabilityPolicy.RELIABLE)
@@ -27,8 +28,9 @@ RELIABLE_1 = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1, reliability=Re
 class Output:
     """Publishes people and people_2d always, and what is for the eye only while somebody looks."""
 
-    def __init__(self, node: Node) -> None:
-        self._node = node
+    def __init__(self, node: Node, skeleton: Skeleton) -> None:
+        """skeleton: of the people in the image; their joints are named also when nobody is there."""
+        self._node, self._skeleton = node, skeleton
         self._people = self._publisher(People3D, 'people', RELIABLE_5)
         self._people_2d = self._publisher(People2D, 'people_2d', RELIABLE_5)
         self._markers = self._publisher(MarkerArray, 'markers', RELIABLE_5)
@@ -40,7 +42,7 @@ class Output:
         """Publish what was found in a frame, with the stamp and frame of its image. People go first."""
         header = self._header = Header(stamp=to_stamp(frame.stamp_ns), frame_id=frame.frame_id)
         self._people.publish(to_people(result.people, header))
-        self._people_2d.publish(to_people_2d(result.people_2d, frame.camera, header))
+        self._people_2d.publish(to_people_2d(result.people_2d, frame.camera, header, self._skeleton))
         if self._markers.get_subscription_count():
             self._markers.publish(self._to_markers(result.people, header))
         if self._annotated.get_subscription_count():

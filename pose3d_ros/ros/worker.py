@@ -19,6 +19,7 @@ from pose3d_ros.ros.health import OVERWRITTEN, Health
 from pose3d_ros.ros.images import ImageError
 from pose3d_ros.ros.latest import Latest
 from pose3d_ros.runtime.engine import Engine
+from pose3d_ros.skeleton import Skeleton
 
 
 class PeoplePipeline(Protocol):
@@ -26,6 +27,9 @@ class PeoplePipeline(Protocol):
 
     @property
     def engines(self) -> Mapping[str, Engine]: ...
+
+    @property
+    def skeleton(self) -> Skeleton: ...
 
     @property
     def counters(self) -> Mapping[str, int]: ...
