@@ -164,25 +164,30 @@ def block(subject: Subject, size: int, seconds: float) -> dict[str, list[float]]
 def opened(opener: Opener) -> tuple[Subject, dict[str, Any]]:
     """Open something and call it once in every size; return it, and what that took.
 
-    open_ms, first_call_ms: until it was open, and, with the first call, until a result was there. memory_mb: by how much the process
-    grew at most; gpu_memory_mb: how much more of the first GPU was in use then, if that is known.
+    open_ms: until it was open; first_call_ms: until, with the first call, a result was there. memory_mb: by how much
+    the process grew at most, the inputs not counted; gpu_memory_mb: how much more of the first GPU was in use then, if
+    that is known.
     """
-    with contextlib.suppress(OSError):  # else the peak counts from the start of the process, which is a little more
-        Path('/proc/self/clear_refs').write_text('5')
-    memory, gpu = status_mb('VmRSS'), gpu_memory_mb()
+    _forget_peak()
+    before, gpu = status_mb('VmRSS'), gpu_memory_mb()
     start = time.perf_counter()
     subject = opener()
     open_ms = 1e3 * (time.perf_counter() - start)
-    sizes = list(subject.sizes)
-    call = subject.prepare(sizes[0])
+    opening, held = status_mb('VmHWM') - before, status_mb('VmRSS') - before
+    calls = [subject.prepare(size) for size in subject.sizes]
+    _forget_peak()
+    with_inputs = status_mb('VmRSS')
     start = time.perf_counter()
-    call()
-    about: dict[str, Any] = {'open_ms': open_ms, 'first_call_ms': open_ms + 1e3 * (time.perf_counter() - start)}
-    for size in sizes[1:]:
-        subject.prepare(size)()
+    calls[0]()
+    first_ms = 1e3 * (time.perf_counter() - start)
+    for call in calls:
+        for _ in range(subject.settling):
+            call()
+    running = held + status_mb('VmHWM') - with_inputs
     engine = subject.engine()
-    about |= {'sizes': sizes, 'provider': engine.provider, 'precision': engine.precision,
-              'remarks': list(engine.remarks), 'memory_mb': status_mb('VmHWM') - memory}
+    about = {'open_ms': open_ms, 'first_call_ms': open_ms + first_ms, 'sizes': list(subject.sizes),
+             'provider': engine.provider, 'precision': engine.precision, 'remarks': list(engine.remarks),
+             'memory_mb': max(opening, running)}
     if gpu is not None and (now := gpu_memory_mb()) is not None:
         about['gpu_memory_mb'] = now - gpu
     return subject, about
@@ -213,6 +218,11 @@ def gpu_memory_mb() -> float | None:
                           text=True, check=False)
     first = done.stdout.split('\n', 1)[0].strip()
     return float(first) if first.isdecimal() else None
+
+
+def _forget_peak() -> None:
+    with contextlib.suppress(OSError):  # else the peak counts from the start of the process
+        Path('/proc/self/clear_refs').write_text('5')
 
 
 def status_mb(field: str) -> float:
