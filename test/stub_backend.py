@@ -29,6 +29,7 @@ from pose3d_ros.runtime.steps import Tools
 
 VARIABLE = 'STUB_BACKEND'
 PROVIDER = 'StubExecutionProvider'
+PLAIN = 'plain'
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class StubBackend:
         return Target('StubRT', orders().version, orders().device, '1.0')
 
     def build(self, model: bytes, most: int, timing: bytes, progress: Progress) -> tuple[bytes, bytes]:
-        stub, (step, content) = orders(), parted(model)
+        stub, step = orders(), parted(model)[0]
         if stub.log:
             with open(stub.log, 'a') as log:
                 log.write(f'{os.getpid()} {step}\n')
@@ -80,22 +81,25 @@ class StubBackend:
             progress(passed / stub.build_s)
             time.sleep(0.01)
         progress(1.0)
-        return marked(content, step), timing + step.encode()
+        return model, timing + step.encode()
 
     def load(self, plan: bytes, model: Path, precision: str) -> StubEngine:
         stub, (step, content) = orders(), parted(plan)
-        if stub.faults.get(step) == 'cannot load':
+        fault = stub.faults.get(precision)
+        if fault == 'cannot load':
             raise EngineError('this driver cannot load it')
-        if stub.faults.get(step) == 'no room':
+        if fault == 'no room':
             raise NotNowError('no GPU memory is left')
-        if step != precision:
+        if step not in (precision, PLAIN):
             raise EngineError(f'the engine is {step}, its record says {precision}')
-        return StubEngine(content, precision, stub.error.get(step, 0.0), stub.faults.get(step) == 'cannot run')
+        return StubEngine(content, precision, stub.error.get(precision, 0.0), fault == 'cannot run')
 
 
 def _go_wrong(fault: str) -> None:
     if fault == 'error':
         raise EngineError('node Conv_7 is not supported')
+    if fault == 'out of memory':
+        raise EngineError('Error Code 2: OutOfMemory (Requested size was 1073741824 bytes.)')
     if fault == 'not now':
         raise NotNowError('3 GB of GPU memory are needed and 1 GB is free')
     if fault == 'bug':
@@ -166,7 +170,7 @@ def self_check(engine: StubEngine, model: Path) -> StubVerdict:
     for name, value in zeros(engine.input_shapes).items():
         given[name] = value + 1
     found, expected = engine.run(given), reference.run(given)
-    worst = max(float(np.abs(found[name] / expected[name] - 1).max()) for name in expected)
+    worst = max(float(np.abs(found[name] - value).max() / np.abs(value).max()) for name, value in expected.items())
     return StubVerdict(worst < 0.01, f'{100 * worst:.0f} % off')
 
 
@@ -182,9 +186,9 @@ def marked(model: bytes, step: str) -> bytes:
 
 
 def parted(content: bytes) -> tuple[str, bytes]:
-    """Return precision and ONNX file; a file as it is, which is what becomes of quantised ones, is 'int8'."""
+    """Return precision and ONNX file; 'plain' for a file as it is: a quantised one, or what our own tools made."""
     if not content.startswith(b'STUB '):
-        return 'int8', content
+        return PLAIN, content
     line, _, model = content.partition(b'\n')
     return line.decode().split(' ')[1], model
 

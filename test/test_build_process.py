@@ -106,6 +106,7 @@ def test_a_crash_is_a_result(tmp_path: Path, fault: str, text: str, final: bool,
     ('not now', '3 GB of GPU memory are needed', False, True),
     ('cannot load', 'it cannot be checked: this driver cannot load it', False, False),
     ('no room', 'no GPU memory is left', False, True),
+    ('out of memory', r'^Error Code 2: OutOfMemory \(Requested', False, True),
     ('cannot run', 'it cannot be checked: the GPU reports', False, False)])
 def test_an_error_is_a_result(tmp_path: Path, fault: str, text: str, final: bool, hopeless: bool) -> None:
     give(tmp_path, faults={'fp16': fault})

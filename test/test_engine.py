@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from pose3d_ros.runtime import onnx_engine
+from pose3d_ros.runtime import onnx_engine, opening
 from pose3d_ros.runtime.engine import Engine, EngineError, Wanted
 from pose3d_ros.runtime.opening import open_engine
 
@@ -169,12 +169,20 @@ class FakeSession:
         return type('Meta', (), {'custom_metadata_map': {}})()
 
 
+class NoTensorRT:
+    """What the ladder finds on such a computer, also where the tests run on one that has TensorRT."""
+
+    def why_not(self) -> str:
+        return 'TensorRT is not installed'
+
+
 @pytest.fixture
 def cuda_offered(monkeypatch: pytest.MonkeyPatch) -> type[FakeSession]:
     monkeypatch.setattr(onnx_engine.onnxruntime, 'InferenceSession', FakeSession)
     monkeypatch.setattr(onnx_engine.onnxruntime, 'get_available_providers',
                         lambda: ['CUDAExecutionProvider', 'CPUExecutionProvider'])
     monkeypatch.setattr(FakeSession, 'asked', [])
+    monkeypatch.setattr(opening, '_tensorrt', NoTensorRT)
     return FakeSession
 
 
@@ -208,7 +216,8 @@ def test_the_runtime_reports_nothing_to_anybody(tmp_path: Path) -> None:
     home = tmp_path / 'home'
     home.mkdir()
     environment = {name: value for name, value in os.environ.items() if name not in ('CI', 'ORT_DISABLE_TELEMETRY')}
-    code = f'from pose3d_ros.runtime.opening import open_engine; open_engine({str(path)!r}).warm_up()'
+    code = ('from pose3d_ros.runtime.opening import Wanted, open_engine; '
+            f'open_engine({str(path)!r}, Wanted("cpu")).warm_up()')
     subprocess.run([sys.executable, '-c', code], cwd=Path(__file__).parents[1], check=True,
                    env={**environment, 'HOME': str(home), 'XDG_CACHE_HOME': str(home)})
     assert not list(home.rglob('*'))

@@ -248,6 +248,18 @@ def test_waiting_for_a_lock_can_be_ended(cache: EngineCache) -> None:
             raise AssertionError('two engines at once')
 
 
+def test_without_a_folder_there_is_still_one_at_a_time_in_a_process(tmp_path: Path) -> None:
+    def stop() -> None:
+        raise InterruptedError
+
+    (tmp_path / 'file').touch()
+    cache, other = (EngineCache(tmp_path / 'file' / 'engines') for _ in range(2))
+    with cache.turn(KEY), pytest.raises(InterruptedError), other.turn(KEY, beat=stop):
+        raise AssertionError('two at once')
+    with cache.turn(KEY):
+        pass
+
+
 def test_a_killed_process_leaves_no_lock_and_no_litter(cache: EngineCache) -> None:
     """A process is killed while it writes an engine under the lock: half a file, and no engine."""
     script = f'''

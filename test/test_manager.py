@@ -166,7 +166,7 @@ def test_a_quantised_network_is_taken_as_it_is_or_not_at_all(bench: Bench, error
     else:
         prepared = bench.prepare()
         assert prepared.engine.precision == prepared.record.precision == 'int8' and works(prepared)
-    assert bench.built == ['int8']
+    assert bench.built == ['plain']
 
 
 def spoil(path: Path) -> None:
@@ -336,3 +336,16 @@ def test_ending_a_wait_or_a_build_leaves_no_lock(bench: Bench) -> None:
         bench.prepare(progress=stop)
     bench.orders()
     assert works(bench.prepare())
+
+
+def test_our_own_tools_take_a_network_of_the_package_through(bench: Bench) -> None:
+    """Half precision, the build process and the self-check as they are; only the compiler is a stand-in."""
+    lifter = ROOT / 'pose3d_ros' / 'weights' / 'lifter.onnx'
+    prepared = prepare(lifter, StubBackend(), bench.cache, say=bench.said.append)
+    assert prepared.record.precision == 'fp16' and 'passed the self-check' in prepared.record.check[0]
+    bench.orders(error={'fp16': 0.2}, version='2')
+    again = prepare(lifter, StubBackend(), bench.cache, say=bench.said.append)
+    assert again.record.precision == 'mixed' and 'failed the self-check' in again.record.check[0]
+    for each in (prepared, again):
+        each.engine.warm_up()
+        each.engine.close()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from pose3d_ros.runtime.engine import Engine, EngineError, Wanted
 from pose3d_ros.runtime.opening import Building, open_engine
 from pose3d_ros.runtime.waiting import EngineInWaiting
 
+ROOT = Path(__file__).parents[1]
 CPU = 'CPUExecutionProvider'
 
 
@@ -157,6 +160,29 @@ def test_meanwhile_the_build_is_in_another_process_and_ends_with_the_engine(mode
     engine.close()
     pid = (model.parent / 'log').read_text().split()[0]
     assert not Path(f'/proc/{pid}').exists()
+
+
+def test_a_process_that_ends_while_it_builds_ends_at_once(model: Path, building: Building) -> None:
+    give(model, faults={'fp16': 'hang'})
+    assert building.cache is not None
+    script = f'''
+import sys, time
+sys.path[:0] = {[str(ROOT), str(ROOT / "test")]!r}
+from stub_backend import TOOLS, StubBackend
+from pose3d_ros.runtime.cache import EngineCache
+from pose3d_ros.runtime.engine import Wanted
+from pose3d_ros.runtime.opening import Building, open_engine
+building = Building(StubBackend(), EngineCache({str(building.cache.folder)!r}), tools=TOOLS)
+engine = open_engine({str(model)!r}, Wanted(meanwhile=True), building=building)
+while not engine.status.startswith('building engine'):
+    time.sleep(0.01)
+'''
+    result = subprocess.run([sys.executable, '-c', script], capture_output=True, text=True, timeout=30, check=False)
+    assert result.returncode == 0 and 'Traceback' not in result.stderr, result.stderr
+    assert 'this takes minutes, once' in result.stderr  # though nobody has set up logging
+    if builds(model):
+        pid = (model.parent / 'log').read_text().split()[0]
+        assert not Path(f'/proc/{pid}').exists()
 
 
 def test_names_are_checked_whatever_runs(model: Path, building: Building) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,8 @@ from pose3d_ros.runtime.engine import Engine, EngineError
 
 # Precisions in which an engine is built, in the order in which they are tried.
 STEPS = ('fp16', 'mixed', 'fp32')
+
+_WANT_OF_MEMORY = re.compile(r'out ?of ?memory|insufficient memory|memory ?allocation', re.IGNORECASE)
 
 Progress = Callable[[float], None]  # takes the share done, 0..1; a build is cancelled when it raises
 Stage = Callable[[str], None]  # takes what is being done now, e.g. 'building engine pose_landmark_full fp16'
@@ -31,6 +34,11 @@ class Target:
     version: str
     device: str
     capability: str
+
+
+def may_pass(error: BaseException) -> bool:
+    """Tell whether something failed for want of memory, by its type or by what a driver or compiler said."""
+    return isinstance(error, NotNowError | MemoryError) or bool(_WANT_OF_MEMORY.search(str(error)))
 
 
 class Backend(Protocol):

@@ -15,7 +15,9 @@ import logging
 import os
 import secrets
 import stat
+import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -27,6 +29,7 @@ from pose3d_ros.runtime.store import default_cache_dir
 _LOG = logging.getLogger(__name__)
 _POLL_S = 0.1
 _PROBE = 'probe'
+_HERE: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)  # locks where no file can be one
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _OTHERS_ENTER = stat.S_IXGRP | stat.S_IXOTH
 
@@ -150,8 +153,8 @@ class EngineCache:
     def lock(self, key: Key, say: Say | None = None, beat: Callable[[], None] = lambda: None) -> Iterator[None]:
         """Hold an engine for building; others wait, are told so, and call beat() meanwhile, which may raise.
 
-        The operating system releases it when the process dies. Where no lock can be made there is none: two processes
-        then build the same engine, and nothing worse.
+        The operating system releases it when the process dies. In a folder that cannot be written to it holds within
+        this process only: two processes then build the same engine, and nothing worse.
         """
         with self._locked(f'{key.name}.lock', say or self._say, beat,
                           f'{key.model}: another process is building this engine; waiting for it') as held:
@@ -174,16 +177,15 @@ class EngineCache:
             self._make_folder()
             handle = os.open(self.folder / name, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         except OSError:
-            yield False
+            here = _HERE[name]
+            _acquire(lambda: here.acquire(blocking=False), say, beat, text)
+            try:
+                yield False
+            finally:
+                here.release()
             return
         try:
-            waiting = False
-            while not _try_lock(handle):
-                if not waiting:
-                    waiting = True
-                    say(text)
-                beat()
-                time.sleep(_POLL_S)
+            _acquire(lambda: _try_lock(handle), say, beat, text)
             yield True
         finally:
             os.close(handle)
@@ -254,6 +256,16 @@ class EngineCache:
 
     def _timing_file(self, target: Target) -> Path:
         return self.folder / f'{target_name(target)}.timing'
+
+
+def _acquire(attempt: Callable[[], bool], say: Say, beat: Callable[[], None], text: str) -> None:
+    waiting = False
+    while not attempt():
+        if not waiting:
+            waiting = True
+            say(text)
+        beat()
+        time.sleep(_POLL_S)
 
 
 def _try_lock(handle: int) -> bool:

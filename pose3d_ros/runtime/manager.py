@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
-from pose3d_ros.runtime.backend import STEPS, Backend, NotNowError, Progress, Stage
+from pose3d_ros.runtime.backend import STEPS, Backend, Progress, Stage, may_pass
 from pose3d_ros.runtime.cache import EngineCache
 from pose3d_ros.runtime.download import Say
 from pose3d_ros.runtime.engine import Engine, EngineError, cure
@@ -90,9 +90,10 @@ def _found(key: Key, model: Path, backend: Backend, cache: EngineCache, say: Say
                            f'{cache.record_file(key)})')
     try:
         return Prepared(backend.load(plan, model, record.precision), record)
-    except NotNowError:
-        raise
-    except EngineError as error:  # of another driver, say, which is not part of the key
+    except EngineError as error:
+        if may_pass(error):
+            raise
+        # Of another driver, say, which is not part of the key.
         say(f'{key.model}: the engine in {cache.plan_file(key)} is discarded: it cannot be loaded ({error})')
         cache.discard(key)
         return None

@@ -104,10 +104,7 @@ def _open_tensorrt(path: Path, wanted: Wanted, most: int, building: Building) ->
 
 
 def _tensorrt() -> Backend:
-    try:
-        from pose3d_ros.runtime.trt.backend import TensorRTBackend
-    except ModuleNotFoundError as error:
-        raise EngineError(f'this installation lacks a module ({error})') from error
+    from pose3d_ros.runtime.trt.backend import TensorRTBackend
     return TensorRTBackend()
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from pose3d_ros.runtime.backend import Backend, NotNowError, Progress, Stage
+from pose3d_ros.runtime.backend import Backend, Progress, Stage, may_pass
 from pose3d_ros.runtime.engine import Engine, EngineError
 
 QUANTISED = 'int8'
@@ -91,8 +91,8 @@ def take_step(order: Order, stage: Stage, progress: Progress) -> StepResult:
     name, backend, tools = order.path.stem, order.backend, order.tools
     precision, timing, build_s = order.step, order.timing, 0.0
 
-    def failed(text: object, *, final: bool, hopeless: bool = False) -> StepResult:
-        return StepResult(precision, False, str(text), b'', timing, build_s, final, hopeless)
+    def failed(reason: object, *, final: bool, hopeless: bool = False) -> StepResult:
+        return StepResult(precision, False, str(reason), b'', timing, build_s, final, hopeless)
 
     try:
         model = _read(order)
@@ -105,20 +105,17 @@ def take_step(order: Order, stage: Stage, progress: Progress) -> StepResult:
     started = time.monotonic()
     try:
         plan, timing = backend.build(ready, order.most, timing, progress)
-    except (NotNowError, MemoryError) as error:
-        return failed(error or 'out of memory', final=False, hopeless=True)
-    except EngineError as error:
-        return failed(error, final=True)
+    except (EngineError, MemoryError) as error:
+        return failed(str(error) or 'out of memory', final=not may_pass(error), hopeless=may_pass(error))
     build_s = time.monotonic() - started
     stage(f'checking engine {name} {precision}')
     try:
         verdict = _checked(order, plan, precision)
-    except (NotNowError, MemoryError) as error:
-        return failed(error or 'out of memory', final=False, hopeless=True)
-    except EngineError as error:
-        return failed(f'it cannot be checked: {error}', final=False)
+    except (EngineError, MemoryError) as error:
+        return failed(f'it cannot be checked: {str(error) or "out of memory"}', final=False, hopeless=may_pass(error))
     if not verdict.passed:
-        return failed(f'failed the self-check: {verdict.text}', final=True)
+        reason = EngineError(f'failed the self-check: {verdict.text}')
+        return failed(reason, final=not may_pass(reason), hopeless=may_pass(reason))
     return StepResult(precision, True, f'passed the self-check: {verdict.text}', plan, timing, build_s)
 
 
