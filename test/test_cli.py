@@ -71,7 +71,7 @@ def test_help_lists_every_command_and_imports_none(capsys: pytest.CaptureFixture
     assert all(name in shown for name in COMMANDS)
 
 
-@pytest.mark.parametrize('command', ['demo', 'run', 'fetch', 'evaluate', 'mocap'])
+@pytest.mark.parametrize('command', ['demo', 'run', 'fetch', 'build-engines', 'doctor', 'evaluate', 'mocap', 'bench'])
 def test_no_command_of_a_robot_needs_pytorch(command: str) -> None:
     code = ("import sys; sys.modules['torch'] = None; from pose3d_ros.cli.main import build_parser; "
             f"build_parser('{command}')")

@@ -274,6 +274,14 @@ def test_clashing_packages_are_found(tmp_path: Path, packages: dict[str, str], l
     assert not found or (text in found[0].text and 'pip uninstall' in found[0].cure)
 
 
+def test_packages_of_gpus_are_named() -> None:
+    assert [found.level for found in installed.of_gpus({})] == [OK, OK]
+    versions = {'tensorrt-cu12-bindings': '10.3', 'tensorrt-cu13-bindings': '10.14', 'cuda-python': '12.6'}
+    found = list(installed.of_gpus(versions))
+    assert 'tensorrt-cu13-bindings 10.14' in found[0].text and 'cuda-python 12.6' in found[1].text
+    assert found[2].level == PROBLEM and 'pip uninstall -y tensorrt-cu12-bindings' in found[2].cure
+
+
 def test_other_copies_of_this_package_are_found(tmp_path: Path) -> None:
     used = Path(pose3d_ros.__file__).parent
     same = tmp_path / 'same' / 'pose3d_ros'

@@ -282,7 +282,12 @@ def test_from_file_to_weights_with_two_commands(tmp_path: Path, monkeypatch: pyt
     metadata = Lifter.open(out / 'lifter.onnx', engines=Wanted('cpu')).engine.metadata
     assert metadata['training_command'] == 'pose3d train lifter --data walk.npz --steps 3 --width 16'
     assert str(tmp_path) not in json.dumps(metadata)
-    assert 'lifter.onnx' in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert f'{out / "lifter.onnx"}: ' in shown and 'opset 17' in shown and 'rays (N, ' in shown
+    assert 'mm of PyTorch on 1 and on 7 random people (limit 0.1 mm)' in shown and 'tolerances' in shown
+    (out / 'folder.onnx').mkdir()
+    assert main(['export', 'lifter', *options, '--onnx', str(out / 'folder.onnx')]) == 1
+    assert 'cannot write' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(('command', 'told'), [

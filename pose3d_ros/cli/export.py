@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 
+from pose3d_ros.cli.errors import UserError
 from pose3d_ros.cli.train import NETWORKS
 
 
@@ -17,5 +18,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def run(args: argparse.Namespace) -> int:
-    """Export and check."""
-    return int(importlib.import_module(NETWORKS[args.network]).export(args))
+    """Export, check, and say what was checked. Raises UserError where a file cannot be written."""
+    try:
+        return int(importlib.import_module(NETWORKS[args.network]).export(args))
+    except OSError as error:
+        raise UserError(f'cannot write {error.filename or "the file"}: {error.strerror or error}') from error

@@ -53,8 +53,8 @@ def software() -> Iterator[Finding]:
     found = imports([package.module for package in PACKAGES])
     for package in PACKAGES:
         yield state_of(package, found[package.module], versions)
-    torch = versions.get('torch')
-    yield ok('PyTorch', torch or 'not installed; only training and export need it')
+    yield ok('PyTorch', versions.get('torch', 'not installed; only training and export need it'))
+    yield from of_gpus(versions)
     yield from clashes(versions)
     yield (ok('npm', 'installed') if shutil.which('npm') else
            ok('npm', 'not installed; only `pose3d fetch lite heavy` needs it'))
@@ -104,6 +104,18 @@ def state_of(package: Package, found: Mapping[str, str], versions: Mapping[str, 
 def numbers(version: str) -> tuple[int, ...]:
     """Return the leading numbers of a version: (1, 21, 5)."""
     return tuple(int(part) for part in re.findall(r'\d+', version.split('+')[0])[:3])
+
+
+def of_gpus(versions: Mapping[str, str]) -> Iterator[Finding]:
+    """Name the packages that only NVIDIA machines need; whether they work is tried by running an engine."""
+    for title, names in (('TensorRT', [name for name in versions if name.split('-')[0] == 'tensorrt']),
+                         ('CUDA', [name for name in ('cuda-python', 'cuda-bindings') if name in versions])):
+        listed = ', '.join(f'{name} {versions[name]}' for name in sorted(names))
+        yield ok(title, listed or 'no Python package installed; only NVIDIA machines use one')
+    bindings = sorted(name for name in versions if re.fullmatch(r'tensorrt-cu\d+-bindings', name))
+    if len(bindings) > 1:
+        yield problem('TensorRT', f'{" and ".join(bindings)} are both installed and overwrite each other',
+                      f'pip uninstall -y {" ".join(bindings)}, then install the one for the CUDA of the driver')
 
 
 def clashes(versions: Mapping[str, str]) -> Iterator[Finding]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pose3d_ros.cli.errors import UserError
+from pose3d_ros.cli.exported import tell
 from pose3d_ros.cli.train import add_data_options, add_training_options, command_line, load_split, positive
 
 if TYPE_CHECKING:
@@ -112,5 +113,5 @@ def export(args: argparse.Namespace) -> int:
         difference = export_published(network, variant.canonical, path, {'training_command': command})
     except (CheckpointError, ExportError) as error:
         raise UserError(str(error)) from error
-    print(f'{path}: {path.stat().st_size / 1e6:.1f} MB, within {1000 * difference:.4f} mm of PyTorch')
+    tell(path, difference)
     return 0

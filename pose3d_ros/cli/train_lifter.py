@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from pose3d_ros.cli.errors import UserError
+from pose3d_ros.cli.exported import tell
 from pose3d_ros.cli.train import add_data_options, add_training_options, command_line, load_split, positive
 
 STEPS, WIDTH = 30000, 512
@@ -81,6 +82,5 @@ def export(args: argparse.Namespace) -> int:
         difference = export_lifter(network, path, extra)
     except ExportError as error:
         raise UserError(str(error)) from error
-    print(f'{path}: {path.stat().st_size / 1e6:.1f} MB, within {1000 * difference:.4f} mm of PyTorch, '
-          f'standard deviations times {trust:.3f}')
+    tell(path, difference, f'calibrated on the validation split: standard deviations times {trust:.3f}')
     return 0
