@@ -422,9 +422,9 @@ def cached_network(name: str) -> Path:
 # SHA-256 of the converted networks: the same with onnx 1.14 to 1.23. Who changes them raises CONVERTER_VERSION.
 NETWORKS = {
     'pose_detection': '2a8a10a72a66277534bb19d8d4547d2c2fadf538b82b2fb3ec9db413f48296ab',
-    'pose_landmark_full': 'd609a3a3206f8821d96bdbe9774ddf883f663d56ee7c90458f87e48d8b36baea',
-    'pose_landmark_lite': 'a4840221fabd10109c2c9db4a260ab1e68da3566d6c45b153086455d86cbe07b',
-    'pose_landmark_heavy': '18c7850e670105c05fe89e69211c0bf09ddb4953fb7249563a69ccc341e823c0',
+    'pose_landmark_full': '6cf152b2327738250aa106ff9cf01b050b9c1eb2b65a748e00ae5fa1c39db73d',
+    'pose_landmark_lite': 'de74c2ee278f66f72cdb86a5bc4275fe1d97bbb6a7c02560790cfb549da49968',
+    'pose_landmark_heavy': '38b99431d103370517ac134a0d5dce7d10ccb1db944238ba746fd0aeb26c5d4e',
 }
 
 

@@ -75,12 +75,12 @@ _SAMPLE = 'Pose2Sim/Demo_SinglePerson'
 
 
 # How far an engine may be from the network as it is, see runtime/check.py: x, y and z in px of the crop, of people who
-# are there; probabilities; and of the search only what it finds. Half precision takes a third of it.
+# are there; probabilities; and of the search only what it finds. Half precision takes up to half of it.
 _LANDMARK_TOLERANCES = {
     'landmarks': [
         {'every': 5, 'take': [0, 1], 'absolute': 1.0, 'where': 'presence', 'over': 0.5, 'what': 'x, y', 'unit': 'px'},
         {'every': 5, 'take': [2], 'absolute': 4.0, 'where': 'presence', 'over': 0.5, 'what': 'z', 'unit': 'px'},
-        {'every': 5, 'take': [3, 4], 'absolute': 0.03, 'measure': 'sigmoid', 'where': 'presence', 'over': 0.5,
+        {'every': 5, 'take': [3, 4], 'absolute': 0.06, 'measure': 'sigmoid', 'where': 'presence', 'over': 0.5,
          'what': 'visibility, presence'}],
     'presence': {'absolute': 0.02},
     'heatmap': {'absolute': 0.06, 'measure': 'sigmoid', 'where': 'presence', 'over': 0.5},

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 _SKIN, _HAIR, _SHIRT, _TROUSERS, _SHOE = (
     (222, 170, 140), (62, 44, 34), (168, 52, 48), (52, 66, 104), (48, 44, 42))      # RGB
-_SHADES = 12          # strokes across a limb, from its dark rim to its bright middle
-_FINE, _LARGEST = 4, 1024    # the drawing is made this much larger and reduced, unless it gets larger than this, px
+_SHADES = 8           # strokes across a limb, from its dark rim to its bright middle
+_FINE, _LARGEST = 3, 768    # the drawing is made this much larger and reduced, unless it gets larger than this, px
 
 # Middle of the limbs' ends; the person's left is to the right in the image.
 _JOINTS = {
@@ -97,7 +97,7 @@ def _tinted(colour: tuple[int, int, int], tint: NDArray) -> NDArray:
 
 def _limb(image: NDArray[np.uint8], start: NDArray, end: NDArray, widths: NDArray, colour: NDArray) -> None:
     """Draw a rounded cone, brighter towards its upper left."""
-    steps = np.linspace(0, 1, 24)
+    steps = np.linspace(0, 1, 14)
     for shade in np.linspace(0, 1, _SHADES):
         tone = np.clip(colour * (0.55 + 0.6 * shade), 0, 255).tolist()
         for step in steps:
