@@ -253,10 +253,11 @@ class TensorRT:
 
     def _parse_error(self, error: Any, model: bytes) -> str:
         """Return a parser's error with its node's operator and name."""
-        named = hasattr(error, 'node_name') and (error.node_name() or error.node_operator())
-        label = f'{error.node_operator()} {error.node_name()!r}' if named else node_label(model, error.node())
-        reason = f'{error.code()}'.rpartition('.')[2]
-        return f'{label or f"node {error.node()}"}: {reason}, {" ".join(error.desc().split())}'
+        if hasattr(error, 'node_name') and error.node_name():
+            label = f'{error.node_operator()} {error.node_name()!r}'
+        else:
+            label = node_label(model, error.node())
+        return f'{label or f"node {error.node()}"}: {error.code().name}, {" ".join(error.desc().split())}'
 
     def _failure(self, what: str) -> str:
         return f'TensorRT {self.version} {what}: {self._logged()}'
