@@ -12,8 +12,10 @@ import pytest
 from stub_backend import TOOLS, VARIABLE, Stub, StubBackend, save_network
 
 from pose3d_ros.cli import build_engines
+from pose3d_ros.cli.asked import asked_for
 from pose3d_ros.cli.main import main
 from pose3d_ros.cli.networks import AT_ONCE, DEFAULT, LIFTER, MODELS, model_name, network
+from pose3d_ros.cli.places import config_file
 from pose3d_ros.detect import Detector, DetectSettings, networks
 from pose3d_ros.lift import Lifter, LiftModelError
 from pose3d_ros.runtime import manager, opening
@@ -213,6 +215,31 @@ def test_engines_are_those_that_the_nodes_ask_for(monkeypatch: pytest.MonkeyPatc
     prepared = [network(name, people, cameras, store=spy) for name in DEFAULT]
     assert {each.path.stem: each.most for each in prepared} == spy.most
     assert spy.most.keys() == set(DEFAULT)
+
+
+def test_a_parameter_file_asks_for_what_its_nodes_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spy, file = Spy(monkeypatch), tmp_path / 'robot.yaml'
+    assert asked_for(config_file('mono.yaml'), store=spy) == [(network(name, 8, 1, store=spy), 'auto')
+                                                              for name in DEFAULT]
+    file.write_text('/front:\n  mono_node:\n    ros__parameters: {max_people: 3, detector_model: lite}\n'
+                    '/back:\n  mono_node:\n    ros__parameters: {precision: fp32, runtime: tensorrt}\n'
+                    'other: {ros__parameters: {runtime: cpu}}\nvideo_node: {ros__parameters: {rate: 5.0}}\n')
+    asked = asked_for(file, store=spy)
+    assert [(each.name, each.most, precision) for each, precision in asked] == [
+        ('pose_detection', 8, 'auto'), ('pose_landmark_lite', 6, 'auto'), ('lifter', 8, 'auto'),
+        ('pose_detection', 8, 'fp32'), ('pose_landmark_full', 11, 'fp32'), ('lifter', 8, 'fp32')]
+
+
+@pytest.mark.parametrize(('text', 'told'), [
+    ('a: [', 'not valid YAML'), ('rate: 3', 'no ros__parameters'), ('a: {ros__parameters: {rate: 3}}', 'max_people'),
+    ('a: {ros__parameters: {precision: fp4}}', "precision is 'fp4'"),
+    ('a: {ros__parameters: {max_people: many}}', 'max_people'), ('a: {ros__parameters: {runtime: cpu}}', 'no engine')])
+def test_a_wrong_parameter_file_is_one_line(text: str, told: str, tmp_path: Path,
+                                            capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / 'robot.yaml').write_text(text)
+    assert main(['build-engines', '--params', str(tmp_path / 'robot.yaml')]) == 1
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1 and told in lines[0] and 'robot.yaml' in lines[0]
 
 
 def test_defaults_are_the_same_everywhere() -> None:

@@ -6,10 +6,12 @@ import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from types import TracebackType
 
 from tqdm import tqdm
 
+from pose3d_ros.cli.asked import asked_for
 from pose3d_ros.cli.errors import UserError
 from pose3d_ros.cli.kept_engines import Kept, clear, kept_engines
 from pose3d_ros.cli.networks import DEFAULT, MODELS, Network, at_hand, model_name, network
@@ -32,6 +34,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument('networks', nargs='*', metavar='NETWORK',
                         help=f'one or more of {", ".join(MODELS)} (or short: detection, lite, full, heavy), .onnx '
                              f'files, .yaml files that describe models of your own (default: {", ".join(DEFAULT)})')
+    parser.add_argument('--params', type=Path, metavar='FILE',
+                        help='parameter file of the nodes: what they will ask for, instead of names, --precision and '
+                             '--max-people')
     parser.add_argument('--all', action='store_true', help='all networks of the package that have been fetched')
     parser.add_argument('--precision', default='auto', choices=PRECISIONS,
                         help='to begin with, as the parameter of the nodes (default: fp16); safer ones follow where '
@@ -52,19 +57,16 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Build, list or clear."""
-    if args.networks and args.all:
-        raise UserError('give networks or --all, not both')
+    if bool(args.networks) + args.all + (args.params is not None) > 1:
+        raise UserError('give networks, --all or --params, not several of them')
     if args.stale and not (args.list or args.clear):
         raise UserError('--stale goes with --list or --clear')
     if args.list or args.clear:
         return _list_or_clear(args, {model_name(name) for name in args.networks})
-    wanted = [network(name, args.max_people, args.cameras)
-              for name in args.networks or (at_hand() if args.all else DEFAULT)]
-    if args.all and (left_out := [name for name in MODELS if name not in {each.name for each in wanted}]):
-        print(f'left out, as not fetched: {", ".join(left_out)}', file=sys.stderr)
-    if args.most:
-        wanted = [replace(each, most=args.most) for each in wanted]
-    return _build(wanted, args.precision, building())
+    wanted = _wanted(args)
+    if not wanted:
+        raise UserError(f"{args.params}: runtime is neither 'auto' nor 'tensorrt', so that no engine is used")
+    return _build(wanted, building())
 
 
 def building() -> Building:
@@ -74,7 +76,19 @@ def building() -> Building:
     return Building(TensorRTBackend(), EngineCache())
 
 
-def _build(networks: Sequence[Network], precision: str, means: Building) -> int:
+def _wanted(args: argparse.Namespace) -> list[tuple[Network, str]]:
+    """Return the networks, each with the precision to begin with."""
+    if args.params:
+        wanted = asked_for(args.params, args.cameras)
+    else:
+        wanted = [(network(name, args.max_people, args.cameras), args.precision)
+                  for name in args.networks or (at_hand() if args.all else DEFAULT)]
+    if args.all and (left_out := [name for name in MODELS if name not in {each.name for each, _ in wanted}]):
+        print(f'left out, as not fetched: {", ".join(left_out)}', file=sys.stderr)
+    return [(replace(each, most=args.most or each.most), precision) for each, precision in wanted]
+
+
+def _build(networks: Sequence[tuple[Network, str]], means: Building) -> int:
     """Prepare one engine after the other; return 0 where all are ready and kept."""
     assert means.backend is not None and means.cache is not None
     if reason := means.backend.why_not():
@@ -82,7 +96,7 @@ def _build(networks: Sequence[Network], precision: str, means: Building) -> int:
     failed = []
     try:
         with _Bar(len(networks)) as bar:
-            for each in networks:
+            for each, precision in networks:
                 bar.begin(each.name)
                 try:
                     verdict, kept = _prepared(each, precision, means, bar)
