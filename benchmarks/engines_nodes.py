@@ -55,7 +55,7 @@ class Node:
 
 def nodes(budget: Budget) -> Figures:
     """Measure one node alone and two at once, back to back and paced like a camera's frames, with each setting."""
-    seconds = budget.seconds / 2 if budget.all else 0.1
+    seconds = budget.seconds / 4 if budget.all else 0.1
     model = network_file(FULL if budget.all else 'lifter')
     rounds: dict[str, list[Figures]] = {kind: [] for kind in KINDS}
     figures: Figures = {}
