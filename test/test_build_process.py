@@ -122,6 +122,15 @@ def test_a_wrong_engine_is_not_given_out(tmp_path: Path) -> None:
     assert result.text == 'failed the self-check: 50 % off'
 
 
+@pytest.mark.parametrize('faults', [{}, {'fp16': 'cannot run'}], ids=str)
+def test_the_checked_engine_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, faults: dict) -> None:
+    closed: list[object] = []
+    monkeypatch.setattr(stub_backend.StubEngine, 'close', lambda engine: closed.append(engine))
+    give(tmp_path, faults=faults)
+    assert take_step(order(tmp_path), lambda text: None, lambda share: None).passed != bool(faults)
+    assert len(closed) == 1
+
+
 def test_a_model_that_changed_is_not_built(tmp_path: Path) -> None:
     given = order(tmp_path)
     given.path.write_bytes(given.path.read_bytes() + b' ')
