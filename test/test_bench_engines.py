@@ -156,9 +156,9 @@ def test_headlines_come_from_what_has_been_measured(load) -> None:
     results = load('results')
     figures = {'pruned_vs_full_ratio': 0.456, 'two_cameras.together_ratio': 0.789}
     line = 'time of the pruned joint network over the whole; of two cameras in one call over one after the other | '
-    assert results.engines_summary({'command': 'engines.py', 'figures': figures}) == [[f'{line}0.46; 0.79', 'engines.py']]
-    topic = results.with_part({}, 'cpu', {'command': 'engines.py'}, figures)
-    assert results.engines_summary(topic) == [[f'{line}0.46; 0.79', 'engines.py']]
+    expected = [[f'{line}0.46; 0.79', 'engines.py']]
+    assert results.engines_summary({'command': 'engines.py', 'figures': figures}) == expected
+    assert results.engines_summary(results.with_part({}, 'cpu', {'command': 'engines.py'}, figures)) == expected
     assert results.engines_summary({}) == []
 
 
