@@ -13,7 +13,7 @@ from stub_backend import TOOLS, VARIABLE, Stub, StubBackend, save_network
 
 from pose3d_ros.cli import build_engines
 from pose3d_ros.cli.asked import asked_for
-from pose3d_ros.cli.main import main
+from pose3d_ros.cli.main import build_parser, main
 from pose3d_ros.cli.networks import AT_ONCE, DEFAULT, LIFTER, MODELS, model_name, network
 from pose3d_ros.cli.places import config_file
 from pose3d_ros.detect import Detector, DetectSettings, networks
@@ -244,9 +244,7 @@ def test_a_wrong_parameter_file_is_one_line(text: str, told: str, tmp_path: Path
 
 def test_defaults_are_the_same_everywhere() -> None:
     assert opening.open_engine.__kwdefaults__['most'] == manager.prepare.__kwdefaults__['most'] == AT_ONCE
-    args = build_engines.argparse.ArgumentParser()
-    build_engines.add_parser(args.add_subparsers())
-    assert args.parse_args(['build-engines']).max_people == DetectSettings().max_people
+    assert build_parser('build-engines').parse_args(['build-engines']).max_people == DetectSettings().max_people
 
 
 def test_networks_have_long_and_short_names() -> None:

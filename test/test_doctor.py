@@ -113,6 +113,7 @@ def test_the_whole_is_quick_and_its_exit_status_tells(tmp_path: Path, monkeypatc
     assert by_name['Engines', 'CPU']['text'].startswith('works: CPUExecutionProvider, fp32')
     assert 'pose3d fetch pose_detection' in by_name['Models', 'pose_detection']['cure']
     assert by_name['Software', 'numpy']['level'] == OK
+    assert not re.search('Error|status', by_name['Engines', 'TensorRT']['text'])
     assert {found['section'] for found in told['findings']} == {
         'Computer', 'Software', 'ROS', 'Engines', 'Models', 'Cache'}
 

@@ -11,18 +11,20 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from stub_backend import TOOLS, VARIABLE, Stub, StubBackend, save_network
+from stub_backend import TOOLS, VARIABLE, Stub, StubBackend, StubEngine, save_network
 
-from pose3d_ros.cli import caches, probe, working_engines
+from pose3d_ros.cli import caches, probe, probed, working_engines
 from pose3d_ros.cli.findings import NOTE, OK, PROBLEM, Finding
 from pose3d_ros.cli.machine import Gpus
+from pose3d_ros.cli.networks import Network
 from pose3d_ros.cli.probe import Reply
-from pose3d_ros.runtime.backend import Target
+from pose3d_ros.runtime.backend import Progress, Target
 from pose3d_ros.runtime.cache import EngineCache
 from pose3d_ros.runtime.catalogue import CATALOGUE
 from pose3d_ros.runtime.engine import EngineError
 from pose3d_ros.runtime.manager import prepare
 from pose3d_ros.runtime.store import ModelCorrupt, ModelMissing
+from pose3d_ros.runtime.trt import backend as trt_backend
 
 NO_GPU, GPU = Gpus(), Gpus(('NVIDIA Test, driver 550.1, 8192 MiB, compute capability 8.9',))
 TARGET = Target('TensorRT', '10.3', 'NVIDIA Test', '8.9')
@@ -81,6 +83,34 @@ def test_the_lifter_really_runs_on_the_cpu() -> None:
     assert not reply.failed and reply.answers[0]['finite'] and reply.answers[0]['ms'] > 0
     wrong = probe.ask('engine', 'abacus')
     assert 'abacus' in wrong.answers[0]['error'] or 'abacus' in wrong.failed
+
+
+class PlainBackend(StubBackend):
+    """TensorRT as it should be: what it builds is the network in the precision that it was given."""
+
+    def build(self, model: bytes, most: int, timing: bytes, progress: Progress) -> tuple[bytes, bytes]:
+        return model, b''
+
+    def load(self, plan: bytes, model: Path, precision: str) -> StubEngine:
+        return StubEngine(plan, precision)
+
+
+def test_on_a_gpu_the_lifter_is_built_kept_and_run_as_the_nodes_do(tmp_path: Path,
+                                                                   monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+    monkeypatch.setattr(trt_backend, 'TensorRTBackend', PlainBackend)
+    target, ran = probed._tensorrt(None)
+    assert target == {'target': asdict(PlainBackend().target())}
+    assert ran['finite'] and ran['precision'] == 'fp16' and ran['provider'] == 'StubExecutionProvider'
+    kept, *_ = probed._kept(target['target'])
+    assert kept['name'] == 'cached lifter' and kept['level'] == OK and 'fp16: passed the self-check' in kept['text']
+
+
+def test_without_engines_the_first_start_is_foretold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+    found = list(probe.relayed('kept', asdict(TARGET)))
+    assert only(found, 'cached').text == 'no engines'
+    assert only(found, 'not built yet').text.startswith('lifter: ')  # no other network is there
 
 
 class Store:
@@ -163,6 +193,9 @@ def test_engines_in_the_cache_are_told_with_what_is_stale(tmp_path: Path, monkey
         prepare(network, backend, cache, most=2, say=said.append, in_process=True, tools=TOOLS)
     given_up = [found for found in caches.kept(cache, target, {}) if found.level == NOTE]
     assert len(given_up) == 1 and 'Conv_7' in given_up[0].text and '--clear tiny' in given_up[0].cure
+    for most, count in ((8, 0), (11, 1)):
+        lacking = list(caches.unbuilt(cache, target, [Network('tiny', tmp_path / 'tiny.onnx', most)]))
+        assert [found.cure for found in lacking] == count * ['pose3d build-engines']
     cache.folder.chmod(0o777)
     unsafe = list(caches.kept(cache, target, {}))
     assert {found.level for found in unsafe} == {NOTE} and 'other users' in unsafe[0].text

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from pose3d_ros.cli.asked import asked_for
 from pose3d_ros.cli.errors import UserError
 from pose3d_ros.cli.kept_engines import Kept, clear, kept_engines
-from pose3d_ros.cli.networks import DEFAULT, MODELS, Network, at_hand, model_name, network
+from pose3d_ros.cli.networks import DEFAULT, MAX_PEOPLE, MODELS, Network, at_hand, model_name, network
 from pose3d_ros.cli.progress import progress
 from pose3d_ros.runtime.backend import Backend, Target
 from pose3d_ros.runtime.cache import EngineCache
@@ -41,8 +41,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument('--precision', default='auto', choices=PRECISIONS,
                         help='to begin with, as the parameter of the nodes (default: fp16); safer ones follow where '
                              'the check fails')
-    parser.add_argument('--max-people', type=_count, default=8, metavar='N',
-                        help='as the parameter of the nodes (default 8)')
+    parser.add_argument('--max-people', type=_count, default=MAX_PEOPLE, metavar='N',
+                        help='as the parameter of the nodes (default %(default)s)')
     parser.add_argument('--cameras', type=_count, default=1, metavar='N', help='of one process (default 1)')
     parser.add_argument('--most', type=_count, metavar='N',
                         help='people (or tiles) at once, instead of what follows from the two above')

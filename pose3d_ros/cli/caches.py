@@ -6,14 +6,16 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from pose3d_ros.cli.findings import Finding, note, ok, problem
 from pose3d_ros.cli.kept_engines import kept_engines
+from pose3d_ros.cli.networks import Network
 from pose3d_ros.runtime.backend import Target
 from pose3d_ros.runtime.cache import EngineCache
 from pose3d_ros.runtime.catalogue import CATALOGUE, DEFAULT
+from pose3d_ros.runtime.manager import steps_from
 from pose3d_ros.runtime.store import ModelCorrupt, ModelMissing, ModelStore
 
 _LEAST_FREE, _SCARCE = 200 << 20, 2 << 30  # bytes: of all models; of all models with their engines and room to build
@@ -88,6 +90,16 @@ def kept(cache: EngineCache, target: Target | None, networks: Mapping[str, Path]
             yield ok(name, engine.text)
     if not found:
         yield ok('cached', 'no engines')
+
+
+def unbuilt(cache: EngineCache, target: Target, networks: Sequence[Network]) -> Iterator[Finding]:
+    """Name the networks whose engines the next start would have to build."""
+    records = [record for _, record in cache.records()]
+    keys = {each.name: cache.key(each.path, target, steps_from('auto')[0], each.most) for each in networks}
+    lacking = [name for name, key in keys.items() if not any(record.belongs_to(key) for record in records)]
+    if lacking:
+        yield note('not built yet', f'{", ".join(lacking)}: the first start builds them, which takes minutes',
+                   'pose3d build-engines')
 
 
 def _room(path: Path) -> Iterator[Finding]:

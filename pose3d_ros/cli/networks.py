@@ -16,6 +16,7 @@ from pose3d_ros.runtime.store import ModelCorrupt, ModelMissing, ModelStore
 LIFTER, SEARCH = 'lifter', 'pose_detection'
 MODELS = (LIFTER, *(name for name, entry in CATALOGUE.items() if entry.outputs))
 DEFAULT = (SEARCH, 'pose_landmark_full', LIFTER)
+MAX_PEOPLE = DetectSettings().max_people
 AT_ONCE = 8  # what open_engine() takes where nothing is said: lifting, and files of which nothing is known
 
 

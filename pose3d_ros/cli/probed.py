@@ -102,8 +102,11 @@ def _kept(target: dict[str, str] | None) -> Iterator[Said]:
     from pose3d_ros.runtime.backend import Target
     from pose3d_ros.runtime.cache import EngineCache
 
-    here = None if target is None else Target(**target)
-    yield from map(asdict, caches.kept(EngineCache(), here, networks.at_hand()))
+    cache, here, at_hand = EngineCache(), None if target is None else Target(**target), networks.at_hand()
+    yield from map(asdict, caches.kept(cache, here, at_hand))
+    if here is not None:
+        ours = [networks.network(name, networks.MAX_PEOPLE, 1) for name in networks.DEFAULT if name in at_hand]
+        yield from map(asdict, caches.unbuilt(cache, here, ours))
 
 
 def _run(engine: Any) -> Said:
