@@ -16,10 +16,11 @@ from small_networks import simcc
 from pose3d_ros.lift import INPUTS, Lifter
 from pose3d_ros.runtime import check as checks
 from pose3d_ros.runtime.catalogue import CATALOGUE
-from pose3d_ros.runtime.check import Rule, Verdict, check, rehearse, self_check, tolerances_of
+from pose3d_ros.runtime.check import Verdict, check, rehearse, self_check
 from pose3d_ros.runtime.check_inputs import inputs_for
 from pose3d_ros.runtime.engine import EngineError, Wanted
 from pose3d_ros.runtime.onnx_engine import OnnxEngine
+from pose3d_ros.runtime.tolerances import Rule, tolerances_of
 
 LIFTER = Path(str(resources.files('pose3d_ros') / 'weights' / 'lifter.onnx'))
 Outputs = dict[str, NDArray]
@@ -138,10 +139,50 @@ def test_other_shapes_missing_outputs_and_failing_engines_fail() -> None:
 
 def test_files_that_say_nothing_are_judged_by_the_form_of_their_outputs() -> None:
     rules = tolerances_of({}, {'heatmaps': np.zeros((1, 17, 64, 48)), 'simcc_x': np.zeros((1, 17, 384)),
-                               'boxes': np.zeros((1, 900, 5)), 'score': np.zeros((1, 1))})
-    assert [rules[name][0].measure for name in ('heatmaps', 'simcc_x', 'boxes', 'score')] == [
-        'peak', 'peak', 'value', 'value']
-    assert rules['boxes'][0].per == (2,), 'pixels and scores are columns of their own'
+                               'raw': np.zeros((1, 900, 84)), 'boxes': np.zeros((1, 20, 5)),
+                               'joints': np.zeros((1, 33, 5)), 'score': np.zeros((1, 1))})
+    assert {name: rule.measure for name, (rule,) in rules.items()} == {
+        'heatmaps': 'peak', 'simcc_x': 'peak', 'raw': 'value', 'boxes': 'rows', 'joints': 'value', 'score': 'value'}
+    assert rules['raw'][0].per == (2,), 'pixels and scores are columns of their own'
+    with pytest.raises(EngineError, match='no output of the model can be compared'):
+        check(Fixed({'class': np.zeros((1, 1), np.int64)}), Fixed({'class': np.zeros((1, 1), np.int64)}), [{}])
+
+
+def test_boxes_are_compared_as_sets_because_their_order_hangs_on_next_to_nothing() -> None:
+    table = rng().uniform(0, 640, (2, 100, 5))
+    table[..., 4] = rng().uniform(0, 0.4, (2, 100))
+    table[0, :3, 4], table[1, 0, 4] = (0.9, 0.899, 0.8), 0.7
+    boxes, scores, labels = table[..., :4], table[..., 4], np.zeros((2, 100), np.int64)
+    for expected in ({'dets': table}, {'boxes': boxes, 'scores': scores, 'labels': labels},
+                     {'boxes': boxes, 'scores': scores[..., None]}):
+        def verdict(change: Callable[[NDArray, NDArray], None], of: Outputs = expected) -> Verdict:
+            found = {name: value.copy() for name, value in of.items()}
+            first, *rest = found.values()
+            change(first, rest[0] if rest else first[..., 4])
+            return check(Fixed(found), Fixed(of), [{}])
+
+        def reorder(rows: NDArray, sure: NDArray) -> None:
+            sure[0, :2] = sure[0, 1::-1].copy()
+            rows[0, :2, :4] = rows[0, 1::-1, :4].copy()
+
+        def unsure(rows: NDArray, sure: NDArray) -> None:
+            rows[1, 50:, :4] += 100
+
+        def move(rows: NDArray, sure: NDArray) -> None:
+            rows[1, 0, 0] += 20
+
+        def lose(rows: NDArray, sure: NDArray) -> None:
+            sure[0, 2] = 0.1
+
+        def invent(rows: NDArray, sure: NDArray) -> None:
+            sure[1, 9] = 0.9
+
+        assert verdict(reorder).passed and verdict(unsure).passed
+        for change in (move, lose, invent):
+            assert not verdict(change).passed, change
+    few = check(Fixed({'dets': table[:1, :4]}), Fixed({'dets': table[:1, :50]}), [{}])
+    assert few.passed, 'how many boxes nobody is sure of does not matter'
+    assert not check(Fixed({'dets': table[:1, :2]}), Fixed({'dets': table[:1, :50]}), [{}]).passed
 
 
 @pytest.mark.parametrize(('text', 'said'), [
@@ -190,6 +231,10 @@ def test_images_come_in_the_range_the_order_and_the_size_that_the_file_says() ->
     assert usual['image'].min() < -1 and usual['image'].max() > 1.5
     free, = inputs_for({'input_size': '96x80'}, {'image': (None, 3, None, None)}, 1)
     assert free['image'].shape == (1, 3, 96, 80)
+    whole, = inputs_for({}, shapes, 1, {'image': 2})
+    assert whole['image'].dtype == np.uint8 and whole['image'].max() > 200
+    with pytest.raises(EngineError, match="input 'image' is of type 8"):
+        inputs_for({}, shapes, 1, {'image': 8})
     with pytest.raises(EngineError, match="input_range 'wide' of the model"):
         inputs_for({'input_range': 'wide'}, shapes, 1)
 

@@ -23,6 +23,10 @@ LIFTER = Path(str(resources.files('pose3d_ros') / 'weights' / 'lifter.onnx'))
 NETWORKS = {'convolutions': convolutions(), 'simcc': simcc(1.0), 'lifter': LIFTER.read_bytes()}
 
 
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
 def run(model: bytes, **inputs: np.ndarray) -> list[np.ndarray]:
     session = onnxruntime.InferenceSession(model, providers=['CPUExecutionProvider'])
     return session.run(None, {name: value.astype(np.float32) for name, value in inputs.items()})
@@ -98,7 +102,7 @@ def test_a_constant_that_half_precision_cannot_hold_keeps_its_operator_in_float3
     model = network('a = Conv(image, w1)  b = Mul(a, factor)  c = Mul(b, other)  heat = Conv(c, w1)',
                     {'w1': np.eye(3)[:, :, None, None], 'factor': np.array(weight), 'other': np.array(1 / weight)},
                     IMAGE, 'float[N,3,32,24] heat')
-    image = np.random.default_rng(0).random((2, 3, 32, 24))
+    image = rng().random((2, 3, 32, 24))
     result, = run(rounded(half.convert(model, 'fp16')), image=image)
     np.testing.assert_allclose(result, image, rtol=2e-3)
     assert not np.allclose(run(rounded(carelessly_halved(model)), image=image)[0], image, rtol=0.1)
@@ -114,7 +118,7 @@ def test_constants_and_tensors_serve_both_precisions_and_inner_graphs() -> None:
     model.graph.initializer.append(numpy_helper.from_array(np.array(True), 'yes'))
     model.graph.output.append(helper.make_tensor_value_info('copy', TensorProto.FLOAT, ['N', 3, 32, 24]))
     content = model.SerializeToString()
-    image = np.random.default_rng(0).random((3, 3, 32, 24))
+    image = rng().random((3, 3, 32, 24))
     for expected, found in zip(run(content, image=image), run(half.convert(content, 'fp16'), image=image)):
         np.testing.assert_allclose(found, expected, atol=2e-3)
 
@@ -135,7 +139,7 @@ def test_rounding_is_that_of_half_precision_after_every_operator() -> None:
     model = network('a = Conv(image, w)  b = Add(a, one)  c = Add(b, one)  d = Mul(c, third)  heat = Conv(d, w)',
                     {'w': np.eye(3)[:, :, None, None], 'one': np.array(1.0), 'third': np.array(1 / 3)},
                     IMAGE, 'float[N,3,32,24] heat')
-    image = np.random.default_rng(0).uniform(-3000, 3000, (1, 3, 32, 24)).astype(np.float32)
+    image = rng().uniform(-3000, 3000, (1, 3, 32, 24)).astype(np.float32)
     image[0, 0, 0, :3] = 1e5, 1e-7, 3e-8       # too large; so small that digits are lost; next to nothing
     one, third = np.float16(1), np.float16(1 / 3)
     with np.errstate(over='ignore'):
@@ -166,6 +170,21 @@ def test_an_overflow_inside_a_convolution_is_refused_until_float32(tmp_path: Pat
     verdicts = rehearse(file)
     assert [verdict.passed for verdict in verdicts.values()] == [False, False, True]
     assert 'heat (peaks) not finite at' in verdicts['fp16'].text
+
+
+def test_networks_that_take_bytes_are_converted_and_checked_on_images_of_bytes(tmp_path: Path) -> None:
+    file = tmp_path / 'bytes.onnx'
+    file.write_bytes(network("""
+        a = Cast<to=1>(image)
+        b = Sub(a, mean)
+        c = Div(b, std)
+        d = Conv(c, w)
+        heat = Conv(d, w)""", {'mean': np.full((3, 1, 1), 120.0), 'std': np.full((3, 1, 1), 58.0),
+                               'w': rng().normal(size=(3, 3, 1, 1))}, 'uint8[N,3,32,24] image',
+        'float[N,3,32,24] heat'))
+    for verdict in rehearse(file).values():
+        assert verdict.passed and verdict.deviations['heat'] < 0.5
+    assert halved(half.convert(file.read_bytes(), 'fp16')) >= {'Sub', 'Div', 'Conv'}
 
 
 def test_the_networks_of_the_package_are_half_as_large_with_few_casts(models_dir: Path) -> None:

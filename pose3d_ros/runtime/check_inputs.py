@@ -22,6 +22,8 @@ Shape = tuple['int | None', ...]
 _MEAN, _STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 _USUAL_SIZE = (256, 192)    # px, height and width where both are free
 _USUAL_LENGTH = 16          # of other free axes
+_FLOAT = 1
+_TYPES = {_FLOAT: np.float32, 2: np.uint8, 6: np.int32, 7: np.int64, 9: np.bool_, 10: np.float16, 11: np.float64}
 
 # A standing person, m from the middle of the hips, in the optical frame of a camera that sees the front.
 _BODY = {
@@ -34,14 +36,17 @@ _SEATED = {'knee': (0.14, 0.04, -0.42), 'ankle': (0.14, 0.46, -0.40), 'wrist': (
 _WALK = (0.5, 0.0, -0.3)    # m/s
 
 
-def inputs_for(metadata: Mapping[str, str], shapes: Mapping[str, Shape], most: int) -> list[dict[str, NDArray]]:
-    """Return batches of inputs (float32, by name) for a network, of 1, 3 and `most` people or images.
+def inputs_for(metadata: Mapping[str, str], shapes: Mapping[str, Shape], most: int,
+               kinds: Mapping[str, int] | None = None) -> list[dict[str, NDArray]]:
+    """Return batches of inputs (by name) for a network, of 1, 3 and `most` people or images.
 
     metadata: of the file; 'input_range' ('0..1', '-1..1', '0..255'), 'input_channels' ('RGB', 'BGR') and 'input_size'
     ('HEIGHTxWIDTH', where the shape leaves it free) say what images are like, 'input_joints' (JSON) what joints are.
-    shapes: of each input; None for a free axis. A network whose batch is fixed gets that one. Raises EngineError for
-    metadata that cannot be read.
+    shapes: of each input; None for a free axis. A network whose batch is fixed gets that one. kinds: the inputs' types
+    as ONNX numbers them, float32 by default; images in bytes are 0..255. Raises EngineError for metadata that cannot be
+    read and for types that are none of numbers.
     """
+    types = {name: _type(name, (kinds or {}).get(name, _FLOAT)) for name in shapes}
     counts = sorted({1, min(3, most), most})
     fixed = {shape[0] for shape in shapes.values() if shape and shape[0] is not None}
     if fixed:
@@ -49,15 +54,23 @@ def inputs_for(metadata: Mapping[str, str], shapes: Mapping[str, Shape], most: i
     batches = []
     for seed, count in enumerate(counts):
         people = _People(_joints(metadata), _frames(shapes), count, seed)
-        batches.append({name: np.ascontiguousarray(_input(name, shape, people, metadata, seed), dtype=np.float32)
-                        for name, shape in shapes.items()})
+        batches.append({name: np.ascontiguousarray(_input(name, shape, people, metadata, seed, types[name]),
+                                                   dtype=types[name]) for name, shape in shapes.items()})
     return batches
 
 
-def _input(name: str, shape: Shape, people: _People, metadata: Mapping[str, str], seed: int) -> NDArray:
+def _type(name: str, kind: int) -> np.dtype:
+    if kind not in _TYPES:
+        raise EngineError(f'the input {name!r} is of type {kind} of ONNX, for which no test inputs can be made; export '
+                          'the network with float32 inputs')
+    return np.dtype(_TYPES[kind])
+
+
+def _input(name: str, shape: Shape, people: _People, metadata: Mapping[str, str], seed: int,
+           dtype: np.dtype) -> NDArray:
     count = len(people.age)
     if len(shape) == 4 and 3 in (shape[1], shape[3]):
-        return _images(shape, count, metadata, seed)
+        return _images(shape, count, {'input_range': '0..255', **metadata} if dtype.kind in 'iu' else metadata, seed)
     if name in _OF_PEOPLE:
         found = _OF_PEOPLE[name](people)
         if len(shape) == found.ndim and all(size in (None, given) for size, given in zip(shape, found.shape)):
