@@ -314,6 +314,10 @@ def test_ros_that_is_not_there_is_a_note_and_half_sourced_a_problem(monkeypatch:
     assert worst(ros_environment.ros({'ROS_DISTRO': 'jazzy'})).level == PROBLEM
     other = worst(ros_environment.ros({'ROS_DISTRO': 'jazzy', 'PYTHONPATH': '/opt/ros/jazzy/lib/python3.4/x'}))
     assert other.level == PROBLEM and 'Python 3.4' in other.text
+    broken = {'rclpy': {'error': 'librmw_none.so of rmw_none: cannot open'}}
+    monkeypatch.setattr(ros_environment, 'imports', lambda modules: broken)
+    assert worst(ros_environment.ros({})).level == PROBLEM
+    assert 'rmw-none' in worst(ros_environment.ros({'RMW_IMPLEMENTATION': 'rmw_none'})).cure
     assert 'ROS 1' in worst(ros_environment.ros({'ROS_VERSION': '1', 'ROS_DISTRO': 'noetic'})).text
 
 

@@ -58,15 +58,19 @@ def _without_ros(error: str, environment: Mapping[str, str]) -> Finding:
     installed = sorted(folder.name for folder in INSTALLATIONS.glob('*') if (folder / 'setup.bash').is_file())
     if environment.get('ROS_VERSION') == '1':
         return problem('ROS 2', 'the environment is that of ROS 1', 'open a new terminal and source ROS 2 there')
-    if environment.get('ROS_DISTRO'):
+    installed_here = not error.startswith("No module named 'rclpy")
+    if environment.get('RMW_IMPLEMENTATION') and environment['RMW_IMPLEMENTATION'] in error:
+        return problem('ROS 2', f'rclpy cannot be imported: {error}', _rmw_cure(environment['RMW_IMPLEMENTATION']))
+    if environment.get('ROS_DISTRO') or installed_here:
         made_for = [name for name in re.findall(r'python(3\.\d+)', environment.get('PYTHONPATH', ''))
                     if name != _this_python()]
+        name = environment.get('ROS_DISTRO', 'an installation without ROS_DISTRO')
         if made_for:
-            return problem('ROS 2', f'{environment["ROS_DISTRO"]} is sourced, but made for Python {made_for[0]}; this '
+            return problem('ROS 2', f'{name} is sourced, but made for Python {made_for[0]}; this '
                                     f'is {sys.executable} ({_this_python()})',
                            'use that Python: leave conda or the virtual environment, or make one with it and '
                            '--system-site-packages')
-        return problem('ROS 2', f'{environment["ROS_DISTRO"]} is sourced, but rclpy cannot be imported: {error}',
+        return problem('ROS 2', f'{name} is sourced, but rclpy cannot be imported: {error}',
                        "source all of it (setup.bash), with its own Python first on the PATH")
     if installed:
         return note('ROS 2', f'{", ".join(installed)} is installed, but not sourced here',
@@ -118,8 +122,12 @@ def _middleware(environment: Mapping[str, str]) -> Iterator[Finding]:
         return
     cure = 'look at RMW_IMPLEMENTATION, ROS_DOMAIN_ID and the file of FASTRTPS_DEFAULT_PROFILES_FILE'
     if wanted and wanted != told:
-        cure = f'apt install ros-$ROS_DISTRO-{wanted.replace("_", "-")}, or unset RMW_IMPLEMENTATION'
+        cure = _rmw_cure(wanted)
     yield problem('RMW', f'no node can be made with {told or wanted or "the default middleware"}: {reply.failed}', cure)
+
+
+def _rmw_cure(wanted: str) -> str:
+    return f'apt install ros-$ROS_DISTRO-{wanted.replace("_", "-")}, or unset RMW_IMPLEMENTATION'
 
 
 def domain(environment: Mapping[str, str]) -> Iterator[Finding]:

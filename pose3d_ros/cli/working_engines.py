@@ -22,7 +22,7 @@ def engines(gpus: Gpus) -> Iterator[Finding]:
     if _works(cpu):
         working.append('the CPU')
     yield ok('CPU', _text(cpu)) if _works(cpu) else problem(
-        'CPU', _text(cpu), "pip install --force-reinstall onnxruntime, then install pose3d_ros again")
+        'CPU', _text(cpu), 'put right the problems under Software; else pip install --force-reinstall onnxruntime')
     cuda = ask('engine', 'cuda', limit_s=_GPU_S)
     if _works(cuda):
         working.append('ONNX Runtime with CUDA')
@@ -63,7 +63,8 @@ def _tensorrt(gpus: Gpus) -> tuple[dict[str, str] | None, Finding]:
     if _works(reply):
         version = '{version} on {device} {capability}, '.format(**target) if target else ''
         return target, ok('TensorRT', version + _text(reply))
-    return target, problem('TensorRT', _text(reply), 'pose3d build-engines lifter tells more; docs/engines.md')
+    grave = problem if gpus.any else note
+    return target, grave('TensorRT', _text(reply), 'pose3d build-engines lifter tells more; docs/engines.md')
 
 
 def _works(reply: Reply) -> bool:
