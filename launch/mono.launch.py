@@ -30,6 +30,9 @@ ARGUMENTS: dict[str, tuple] = {
     'params_file': (str(CONFIG / 'mono.yaml'), 'YAML file with the parameters of the nodes'),
     'image': ('image', 'image topic; camera_info is expected beside it'),
     'image_transport': ('', 'raw, or compressed (reads <image>/compressed)', ('', 'raw', 'compressed')),
+    'detector_model': ('', '2D joints: lite, full, heavy, or the .yaml of a model of your own'),
+    'search_model': ('', 'search for people: blazepose, or the .yaml of a model of your own'),
+    'runtime': ('', 'what computes the networks', ('', 'auto', 'cpu', 'cuda', 'tensorrt')),
     'use_sim_time': ('', 'take the time from /clock (simulation, bags): true or false', ('', *BOOL)),
     'autostart': ('', 'configure and activate at once (true), or wait for a lifecycle manager (false)', ('', *BOOL)),
     'log_level': ('info', 'debug, info, warn, error or fatal', ('debug', 'info', 'warn', 'error', 'fatal')),
@@ -76,7 +79,8 @@ def start_nodes(context: LaunchContext) -> list:
     transport = decided(chosen, image_transport=str)
     actions = [Node(
         name='mono_node', executable='mono_node', remappings=[image],
-        parameters=[chosen['params_file'], *time, *transport, *decided(chosen, autostart=bool)],
+        parameters=[chosen['params_file'], *time, *transport, *decided(
+            chosen, autostart=bool, detector_model=str, search_model=str, runtime=str)],
         **common,
     )]
     if chosen['video']:

@@ -13,8 +13,8 @@ import yaml
 ROOT = Path(__file__).parents[1]
 LAUNCH_FILES = sorted((ROOT / 'launch').glob('*.launch.py'))
 MONO = ROOT / 'launch' / 'mono.launch.py'
-PROMISED = {'namespace', 'params_file', 'image', 'image_transport', 'use_sim_time', 'log_level', 'rviz', 'autostart',
-            'video', 'calibration'}
+PROMISED = {'namespace', 'params_file', 'image', 'image_transport', 'detector_model', 'search_model', 'runtime',
+            'use_sim_time', 'log_level', 'rviz', 'autostart', 'video', 'calibration'}
 
 
 def assigned(tree: ast.Module, name: str) -> ast.expr:
