@@ -250,7 +250,12 @@ def test_what_cannot_be_measured_is_said(tmp_path: Path, monkeypatch: pytest.Mon
     assert main(['bench', '--models', 'full', '--people', '--runtimes', 'cpu', '--seconds', '0.1']) == 1
     out, err = capsys.readouterr()
     assert 'full: pose_landmark_full' in out and 'pose3d fetch' in out and 'nothing could be measured' in err
-    for wrong, said in ((['--models', 'nobody'], 'nobody'), (['--people', '9'], '8 at most'), (['--seconds', '0'],
-                                                                                               'more than 0')):
+    other = tmp_path / 'other'
+    other.mkdir()
+    for path in (tmp_path / 'same.onnx', other / 'same.onnx'):
+        path.touch()
+    for wrong, said in ((['--models', 'nobody'], 'nobody'), (['--people', '9'], '8 at most'),
+                        (['--seconds', '0'], 'more than 0'), (['--models', 'nobody.yaml'], 'check the path'),
+                        (['--models', str(tmp_path / 'same.onnx'), str(other / 'same.onnx')], 'rename one')):
         assert main(['bench', *wrong]) == 1
         assert said in capsys.readouterr().err

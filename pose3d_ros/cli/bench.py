@@ -107,13 +107,16 @@ def run(args: argparse.Namespace) -> int:
 def chosen_networks(args: argparse.Namespace, store: ModelStore, report: Report) -> list[Subject]:
     """Return the networks to be measured; what is not in the cache is refused. Raises UserError for what is nothing."""
     names = args.models or [*MODELS, *(file for file in (args.model, args.search) if file.endswith('.yaml'))]
-    subjects = []
+    subjects: dict[str, Subject] = {}
     for name in names:
         try:
-            subjects.append(subject_of(name, tuple(dict.fromkeys(args.batch)), store))
+            subject = subject_of(name, tuple(dict.fromkeys(args.batch)), store)
         except (ModelMissing, ModelCorrupt) as error:
             report.refuse(name, str(error))
-    return list({subject.name: subject for subject in subjects}.values())
+            continue
+        if subjects.setdefault(subject.name, subject) != subject:
+            raise UserError(f'{name}: another network is called {subject.name} too; rename one of the files')
+    return list(subjects.values())
 
 
 def subject_of(name: str, batches: tuple[int, ...], store: ModelStore | None = None) -> Subject:

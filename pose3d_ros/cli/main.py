@@ -71,11 +71,13 @@ def main(argv: list[str] | None = None) -> int:
 def _user_errors() -> tuple[type[Exception], ...]:
     """Return the errors whose message is meant for the user (imported late: they bring the stages with them)."""
     from pose3d_ros.camera import CalibrationError
+    from pose3d_ros.detect.description import DescriptionError
     from pose3d_ros.lift import LiftModelError
     from pose3d_ros.runtime.download import FetchError
     from pose3d_ros.runtime.engine import EngineError
     from pose3d_ros.runtime.store import ModelCorrupt, ModelMissing
-    return UserError, CalibrationError, EngineError, FetchError, LiftModelError, ModelMissing, ModelCorrupt
+    return (UserError, CalibrationError, DescriptionError, EngineError, FetchError, LiftModelError, ModelMissing,
+            ModelCorrupt)
 
 
 def _cure_for_missing(module: str) -> str | None:
