@@ -1,4 +1,4 @@
-"""Device memory through PyTorch: what it queues, in which order, how it fails. PyTorch on the CPU stands in for a GPU."""
+"""Device memory through PyTorch: what it queues, in which order, how it fails. Its CPU side stands in for a GPU."""
 
 from __future__ import annotations
 
