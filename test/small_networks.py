@@ -12,10 +12,10 @@ IMAGE, BINS = 'float[N,3,32,24] image', 'float[N,5,64] simcc_x'
 
 
 def network(body: str, weights: Mapping[str, np.ndarray], inputs: str, outputs: str,
-            metadata: Mapping[str, str] | None = None) -> bytes:
+            metadata: Mapping[str, str] | None = None, opset: int = 17) -> bytes:
     """Return an ONNX file. body: nodes in ONNX's text form."""
     model = parser.parse_model(
-        f'<ir_version: 8, opset_import: ["" : 17]> net ({inputs}) => ({outputs}) {{ {body} }}')
+        f'<ir_version: 8, opset_import: ["" : {opset}]> net ({inputs}) => ({outputs}) {{ {body} }}')
     for name, value in weights.items():
         value = value if value.dtype == np.int64 else value.astype(np.float32)
         model.graph.initializer.append(numpy_helper.from_array(value, name))

@@ -1,8 +1,9 @@
 """What half precision does to a network's results, computed where there is no GPU.
 
 ONNX Runtime runs float16 operators on a CPU by computing them in float32, and drops the casts between two of them: such
-results say nothing about a GPU's. Written out, as casts around float32 operators, the rounding is done. This takes a
-GPU to accumulate sums in float32, as its matrix units do, and to round each operator's result once.
+results say nothing about a GPU's. Here the rounding is written out between float32 operators: a cast to float16, an
+operator on it that changes nothing, and a cast back. (Without the one between, ONNX Runtime 1.16 drops both casts.)
+This takes a GPU to accumulate sums in float32, as its matrix units do, and to round each operator's result once.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ def rounded(model: bytes) -> bytes:
     proto = load(model)
     graph = proto.graph
     halves = _halves(proto)
+    version = max(entry.version for entry in proto.opset_import if entry.domain in ('', 'ai.onnx'))
     for tensor in graph.initializer:
         if tensor.data_type == onnx.TensorProto.FLOAT16:
             tensor.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor).astype(np.float32),
@@ -38,7 +40,7 @@ def rounded(model: bytes) -> bytes:
         if node.op_type == 'Cast':
             to = next(attribute for attribute in node.attribute if attribute.name == 'to')
             if to.i == onnx.TensorProto.FLOAT16:
-                nodes += _rounding(node.input[0], node.output[0])
+                nodes += _rounding(node.input[0], node.output[0], version)
                 continue
             if to.i == onnx.TensorProto.FLOAT and node.input[0] in halves:
                 nodes.append(onnx.helper.make_node('Identity', node.input, node.output))
@@ -53,18 +55,22 @@ def rounded(model: bytes) -> bytes:
         del node.output[:]
         node.output.extend(renamed)
         for name in changing:
-            nodes += _rounding(name + '__exact', name)
+            nodes += _rounding(name + '__exact', name, version)
     kept = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
     del graph.node[:], graph.value_info[:]
     graph.node.extend(kept)
     return bytes(proto.SerializeToString(deterministic=True))
 
 
-def _rounding(source: str, target: str) -> list[onnx.NodeProto]:
+def _rounding(source: str, target: str, version: int) -> list[onnx.NodeProto]:
+    """Return nodes that round. version: of ONNX's operators; Max takes float16 from 12 on."""
     import onnx
 
-    return [onnx.helper.make_node('Cast', [source], [target + '__rounded'], to=onnx.TensorProto.FLOAT16),
-            onnx.helper.make_node('Cast', [target + '__rounded'], [target], to=onnx.TensorProto.FLOAT)]
+    small, same, shape = (f'{target}__{part}' for part in ('small', 'same', 'shape'))
+    between = [onnx.helper.make_node('Max', [small], [same])] if version >= 12 else [
+        onnx.helper.make_node('Shape', [small], [shape]), onnx.helper.make_node('Reshape', [small, shape], [same])]
+    return [onnx.helper.make_node('Cast', [source], [small], to=onnx.TensorProto.FLOAT16), *between,
+            onnx.helper.make_node('Cast', [same], [target], to=onnx.TensorProto.FLOAT)]
 
 
 def _halves(proto: onnx.ModelProto) -> set[str]:
