@@ -146,6 +146,19 @@ def test_inputs_go_to_the_gpu_in_one_copy(net: Path) -> None:
     assert (cuda.calls - before) == {'cudaMemcpyHostToDevice': 1, 'cudaMemcpyDeviceToHost': 1, 'launches': 1, 'wait': 1}
 
 
+def test_computing_again_moves_nothing(net: Path) -> None:
+    engine, cuda, _ = open_net(net)
+    engine.warm_up()
+    before = cuda.calls.copy()
+    engine.replay(2)
+    assert (cuda.calls - before) == {'launches': 1, 'wait': 1}
+    with pytest.raises(EngineError, match='5 people at once; the engine was built for 1 to 4'):
+        engine.replay(MOST + 1)
+    engine.close()
+    with pytest.raises(EngineError, match='is closed'):
+        engine.replay(1)
+
+
 def test_the_number_of_graphs_is_bounded(net: Path) -> None:
     engine, cuda, _ = open_net(net, most=30)
     for count in range(1, 31):
