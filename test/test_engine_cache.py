@@ -57,6 +57,13 @@ def test_what_was_kept_is_found_as_it_was(kept: EngineCache, said: list[str]) ->
     assert said == [] and not list(kept.folder.glob('*.tmp'))
 
 
+def test_a_few_people_more_are_the_same_engine(cache: EngineCache, tmp_path: Path) -> None:
+    model = tmp_path / 'net.onnx'
+    model.write_bytes(b'weights')
+    assert [cache.key(model, KEY.target, 'fp16', most).most for most in (1, 2, 3, 7, 8, 9, 11, 16, 17)] == [
+        1, 2, 4, 8, 8, 16, 16, 16, 32]
+
+
 def test_nobody_else_can_reach_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'home' / 'cache'))
     before = os.umask(0)

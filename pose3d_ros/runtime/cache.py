@@ -45,8 +45,12 @@ class EngineCache:
         self._say = say
 
     def key(self, model: Path, target: Target, precision: str, most: int) -> Key:
-        """Return what an engine is found by. precision: the one that is tried first. Raises OSError."""
-        return Key(model.stem, hashlib.sha256(model.read_bytes()).hexdigest(), target, precision, most)
+        """Return what an engine is found by. precision: the one that is tried first. Raises OSError.
+
+        most is rounded up to a power of two: a few people more or less are no reason for another build.
+        """
+        digest = hashlib.sha256(model.read_bytes()).hexdigest()
+        return Key(model.stem, digest, target, precision, 1 << (most - 1).bit_length())
 
     def plan_file(self, key: Key) -> Path:
         """Return where the engine lies, or would."""
