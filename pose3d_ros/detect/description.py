@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 from pose3d_ros.detect.description_keys import KEYS, KINDS, REQUIRED, closest, flat, sections_of
@@ -148,8 +149,8 @@ def _values(path: Path, document: Mapping[Any, Any], kind: str) -> dict[str, Any
         if name not in keys:
             other = any(key.path == name for key in KEYS)
             hint = f'; it is not a key of kind {kind}' if other else closest(name, list(keys))
-            raise DescriptionError(f'{path}: {name} is no key of a description{hint}; all of them are in '
-                                   'docs/own_models.md')
+            raise DescriptionError(f'{path}: {name} is no key of a description{hint} (all keys: '
+                                   'docs/own_models.md)')
     values = {}
     for name, key in keys.items():
         if given.get(name) is None:
@@ -189,6 +190,10 @@ def _input(path: Path, values: dict[str, Any], kind: str) -> InputDescription:
         raise wrong(path, 'input.mean', list(taken['mean']), f'values within input.range ({low:g} .. {high:g})',
                     'means of about 0.45 belong to range: [0, 1], means of about 115 to range: [0, 255]')
     plain = taken['range'] == (0.0, 255.0) and not any(taken['mean']) and set(taken['std']) == {1.0}
+    contrast = abs(high - low) / np.array(taken['std'])
+    if contrast.max() > 300.0 or contrast.min() < 0.05:
+        raise wrong(path, 'input.std', list(taken['std']), f'values that fit input.range ({low:g} .. {high:g})',
+                    'std of about 0.22 belongs to range: [0, 1], std of about 57 to range: [0, 255]')
     if taken['type'] == 'uint8' and not plain:
         raise wrong(path, 'input.type', 'uint8', 'float32 or float16 where there is a range, mean or std',
                     'a network that takes bytes scales them itself: remove range, mean and std')

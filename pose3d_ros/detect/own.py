@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pose3d_ros.detect.boxes import BoxFinder
 from pose3d_ros.detect.description import BoxesDescription, DescriptionError, JointsDescription, load_description
+from pose3d_ros.detect.sized import sized
 from pose3d_ros.detect.top_down import TopDownReader
 from pose3d_ros.runtime.engine import EngineError, Wanted
 from pose3d_ros.runtime.opening import open_engine
@@ -20,7 +21,7 @@ def open_reader(path: str | Path, wanted: Wanted | None = None, most: int = 8) -
     description = load_description(path)
     if not isinstance(description, JointsDescription):
         raise DescriptionError(f"{path}: kind is 'boxes', expected 'joints'; name this file as the search instead")
-    engine = open_engine(description.file, wanted, most=description.input.batch or most)
+    engine = open_engine(sized(description), wanted, most=description.input.batch or most)
     try:
         return TopDownReader(description, engine)
     except (DescriptionError, EngineError):
@@ -34,7 +35,7 @@ def open_finder(path: str | Path, wanted: Wanted | None = None) -> BoxFinder:
     if not isinstance(description, BoxesDescription):
         raise DescriptionError(f"{path}: kind is 'joints', expected 'boxes'; name this file as the detector's model "
                                'instead')
-    engine = open_engine(description.file, wanted, most=description.input.batch or BoxFinder.AT_ONCE)
+    engine = open_engine(sized(description), wanted, most=description.input.batch or BoxFinder.AT_ONCE)
     try:
         return BoxFinder(description, engine)
     except (DescriptionError, EngineError):
