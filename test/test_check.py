@@ -15,6 +15,7 @@ from small_networks import simcc
 
 from pose3d_ros.lift import INPUTS, Lifter
 from pose3d_ros.runtime import check as checks
+from pose3d_ros.runtime.backend import NotNowError
 from pose3d_ros.runtime.catalogue import CATALOGUE
 from pose3d_ros.runtime.check import Verdict, check, rehearse, self_check
 from pose3d_ros.runtime.check_inputs import inputs_for
@@ -126,15 +127,23 @@ def test_values_that_are_not_finite_fail_except_where_the_references_are_not() -
     assert verdict_of(found, expected).passed and verdict_of(found, expected, absolute=0.1).passed
 
 
+class Broken(Fixed):
+    def __init__(self, outputs: Outputs, error: EngineError | None = None) -> None:
+        super().__init__(outputs)
+        self.error = error or EngineError('an illegal address')
+
+    def run(self, inputs: Mapping[str, NDArray]) -> Outputs:
+        raise self.error
+
+
 def test_other_shapes_missing_outputs_and_failing_engines_fail() -> None:
     expected = np.zeros((2, 3))
     assert 'y (2, 4) instead of (2, 3)' in verdict_of(np.zeros((2, 4)), expected).text
     assert 'y is missing' in check(Fixed({'z': expected}), Fixed({'y': expected}), [{}]).text
-    class Broken(Fixed):
-        def run(self, inputs: Mapping[str, NDArray]) -> Outputs:
-            raise EngineError('out of memory')
     verdict = check(Broken({'y': expected}), Fixed({'y': expected}), [{}])
-    assert not verdict.passed and verdict.text == 'the engine fails: out of memory'
+    assert not verdict.passed and verdict.text == 'the engine fails: an illegal address'
+    with pytest.raises(NotNowError):  # says nothing about the engine
+        check(Broken({'y': expected}, NotNowError('out of memory')), Fixed({'y': expected}), [{}])
 
 
 def test_files_that_say_nothing_are_judged_by_the_form_of_their_outputs() -> None:
