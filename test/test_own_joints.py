@@ -141,6 +141,24 @@ def test_arms_spread_wide_stay_in_the_crop(heat) -> None:
     assert side > 1.1 * poses.next_regions()[0, 2]
 
 
+def test_a_lower_hill_is_less_sure_and_less_exact(networks: Path, tmp_path: Path) -> None:
+    image, wanted = blobs.paint([TALL]), np.array([about(TALL)])
+
+    def read(**changes):
+        path = own_files.write(tmp_path, own_files.HEAT, {'file': str(networks / 'heat.onnx'), **changes})
+        poses, = open_reader(path, CPU)([(image, wanted)])
+        return poses
+
+    sure, unsure = read(), read(**{'confidence.unseen': 0.9, 'confidence.sure': 1.0})
+    assert (unsure.confidence < sure.confidence).all()
+    below = unsure.confidence < 1.0
+    assert (unsure.sigma[below] > sure.sigma[below]).all()
+    scale = wanted[0, 2] / 256
+    np.testing.assert_allclose(sure.sigma, 2.0 * scale, rtol=1e-6)  # 1/128 of the crop's height
+    np.testing.assert_allclose(read(**{'sigma.least': 3.0}).sigma, 3.0 * scale, rtol=1e-6)
+    assert (read(**{'sigma.gain': 2.0, 'confidence.sure': 1.0}).sigma > sure.sigma).any()
+
+
 def test_a_network_of_bytes_with_channels_last_is_fed_as_it_asks(tmp_path: Path) -> None:
     """The input as it arrives: the network gives back what it gets, as maps."""
     import onnx
