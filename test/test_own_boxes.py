@@ -158,6 +158,12 @@ def test_grids_that_are_not_decoded_yet(networks: Path, tmp_path: Path) -> None:
     np.testing.assert_allclose(scores[place], 0.4, rtol=1e-6)
 
 
+def test_an_output_without_boxes_is_nobody(networks: Path, tmp_path: Path) -> None:
+    finder = opened(networks, tmp_path, 'dets')
+    finder.engine.run = lambda inputs: {'out0': np.zeros((1, 0, 5), np.float32), 'out1': np.zeros((1, 0), np.int64)}
+    assert len(search(finder, np.zeros((320, 320, 3), np.uint8), np.array([[0.0, 0.0, 320.0]]))) == 0
+
+
 def test_suppression_keeps_the_best_and_those_apart() -> None:
     boxes = np.array([[0, 0, 10, 10], [1, 0, 11, 10], [5, 0, 15, 10], [100, 0, 110, 10]], float)
     kept = suppress(boxes, np.array([0.5, 0.9, 0.7, 0.6]), 0.5)

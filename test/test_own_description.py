@@ -84,6 +84,7 @@ def test_a_list_of_joints_is_a_skeleton_of_its_own(tmp_path: Path) -> None:
     ({'input.size': [192]}, ['input.size is [192]', '[width, height]']),
     ({'input.size': [192.5, 256]}, ['input.size is [192.5, 256]', 'whole numbers']),
     ({'input.chanels': 'RGB'}, ['input.chanels is no key', "did you mean 'input.channels'"]),
+    ({'inpt': {}}, ["did you mean 'input'"]),
     ({'split_ratio': 2}, ['split_ratio is no key', "did you mean 'head.split_ratio'"]),
     ({'nms': 0.5}, ['nms is no key', 'not a key of kind joints']),
     ({'input.channels': 'rgb'}, ["input.channels is 'rgb'", 'RGB, BGR', "did you mean 'RGB'"]),
@@ -139,6 +140,7 @@ def test_a_wrong_value_of_boxes_is_named_with_its_cure(changes: dict, parts: lis
 @pytest.mark.parametrize(('base', 'changes', 'parts'), [
     (own_files.HEAT, {'input.size': [256, 192]}, ['(any, 3, 192, 256)', '(any, 3, 256, 192)', 'size: [192, 256]']),
     (own_files.HEAT, {'input.layout': 'NHWC'}, ['(any, 256, 192, 3)', 'input.layout: NCHW']),
+    (own_files.HEAT, {'input.type': 'float16'}, ["'image' of the network takes float32", 'input.type: float32']),
     (own_files.HEAT, {'input.name': 'x'}, ["input.name is 'x'", 'has image']),
     (own_files.HEAT, {'head.outputs': 'maps'}, ["names 'maps'", 'has heat']),
     (own_files.HEAT, {'head.type': 'simcc'}, ['simcc, which has two outputs', 'head.type may be heatmap']),

@@ -148,7 +148,7 @@ def _values(path: Path, document: Mapping[Any, Any], kind: str) -> dict[str, Any
             raise wrong(path, name, value, f'a mapping with keys of: {inside}')
         if name not in keys:
             other = any(key.path == name for key in KEYS)
-            hint = f'; it is not a key of kind {kind}' if other else closest(name, list(keys))
+            hint = f'; it is not a key of kind {kind}' if other else closest(name, [*keys, *sections])
             raise DescriptionError(f'{path}: {name} is no key of a description{hint} (all keys: '
                                    'docs/own_models.md)')
     values = {}
