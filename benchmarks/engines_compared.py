@@ -137,10 +137,10 @@ def settings(budget: Budget) -> Figures:
             session = open_session(path, each)
             calls[kind] = partial(session.run, None, inputs_of(session, 1))
         series = budget.measure(calls)
-        figures[f'settings.{name}.chosen_p50_ms'] = series['chosen'].percentile(50)
+        figures[f'settings.{name}.p50_ms'] = series['chosen'].percentile(50)
         for kind in list(kinds)[1:]:
-            figures[f'settings.{name}.{kind}_ratio'] = ratio(series[kind], series['chosen'])
-            figures[f'settings.{name}.{kind}_cpu_ratio'] = cpu_ratio(series[kind], series['chosen'])
+            figures[f'settings.{name}.{kind}.ratio'] = ratio(series[kind], series['chosen'])
+            figures[f'settings.{name}.{kind}.cpu_ratio'] = cpu_ratio(series[kind], series['chosen'])
     return figures
 
 

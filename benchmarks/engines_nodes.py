@@ -72,7 +72,7 @@ def nodes(budget: Budget) -> Figures:
                     for name in measured[0]}
     for kind in list(KINDS)[1:]:
         for name in ('two_calls_per_s', 'two_paced_p95_ms', 'two_paced_cpu_ms'):
-            figures[f'nodes.{kind}.{name}_ratio'] = float(np.median(
+            figures[f'nodes_vs_chosen.{kind}.{name}_ratio'] = float(np.median(
                 [a[name] / b[name] for a, b in zip(rounds[kind], rounds['chosen'])]))
     return figures
 

@@ -11,7 +11,7 @@ import numpy as np
 
 Call = Callable[[], object]
 _LEAST_CALLS = 3
-_SETTLING_CALLS = 3  # not counted: the other candidates have just used the caches
+_SETTLING_CALLS, _SETTLING_S = 3, 0.1  # at most; not counted: the other candidates have just used the caches
 
 
 @dataclass
@@ -46,8 +46,11 @@ def paired(calls: Mapping[str, Call], seconds: float, rounds: int) -> dict[str, 
 
 def block(call: Call, seconds: float) -> tuple[list[float], float]:
     """Return the ms of each call, and the processor time (of all threads) per call in ms."""
+    settled = time.perf_counter() + _SETTLING_S
     for _ in range(_SETTLING_CALLS):
         call()
+        if time.perf_counter() > settled:
+            break
     times: list[float] = []
     busy, end = time.process_time(), time.perf_counter() + seconds
     while len(times) < _LEAST_CALLS or time.perf_counter() < end:

@@ -147,7 +147,7 @@ def test_all_sections_run(tmp_path: Path, models_dir: Path, sample_dir: Path) ->
     figures = json.loads(written.read_text())
     assert all(isinstance(value, (int, float)) for value in figures.values())
     for name in ('ort_vs_torch_ratio', 'pruned_vs_full_ratio', 'cpu.lifter.batch_1_p95_ms',
-                 'torch.lifter.batch_2_p50_ms', 'settings.lifter.no_arena_ratio', 'nodes.spinning.two_paced_p95_ms',
+                 'torch.lifter.batch_2_p50_ms', 'settings.lifter.no_arena.ratio', 'nodes.spinning.two_paced_p95_ms',
                  'batching.lifter.batch_4_vs_4_calls_ratio', 'two_cameras.together_ratio'):
         assert figures[name] > 0, name
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 PIPELINE = 'pipeline'
 WHOLE, FOUND = 'total', 'found'  # values of a call: ms of all of it; people that the pipeline found
 _LEAST_CALLS = 3     # of a block, however slow they are
+_SETTLING_S = 0.3
 
 
 @dataclass(frozen=True)
@@ -63,8 +64,8 @@ class Job:
 
 
 class Subject(Protocol):
-    """Something opened that can be called. sizes: those it can do; settling: calls at the beginning of a block that do
-    not count, as another process has just used the caches.
+    """Something opened that can be called. sizes: those it can do; settling: calls at the beginning of a block, at most,
+    that do not count, as another process has just used the caches.
     """
 
     sizes: tuple[int, ...]
@@ -152,8 +153,11 @@ class Everything:
 def block(subject: Subject, size: int, seconds: float) -> dict[str, list[float]]:
     """Call for so many seconds, and three times at least; return each call's values by name."""
     call = subject.prepare(size)
+    settled = time.perf_counter() + _SETTLING_S
     for _ in range(subject.settling):
         call()
+        if time.perf_counter() > settled:
+            break
     times: list[Mapping[str, float]] = []
     end = time.perf_counter() + seconds
     while len(times) < _LEAST_CALLS or time.perf_counter() < end:
