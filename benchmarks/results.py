@@ -230,7 +230,8 @@ def engines_summary(kept: dict[str, Any]) -> list[list[str]]:
         ('time of the pruned joint network over the whole; of two cameras in one call over one after the other | '
          '{:.2f}; {:.2f}', 'pruned_vs_full_ratio', 'two_cameras.together_ratio'),
         ("two nodes' engines on two cores: throughput over that of one; with threads that spin, over that without | "
-         '{:.2f}; {:.2f}', 'nodes.chosen.two_vs_one_throughput_ratio', 'nodes_vs_chosen.spinning.two_calls_per_s_ratio'),
+         '{:.2f}; {:.2f}', 'nodes.chosen.two_vs_one_throughput_ratio',
+         'nodes_vs_chosen.spinning.two_calls_per_s_ratio'),
         ('TensorRT FP16: time over PyTorch compiled; over the physical floor | {:.2f}; {:.1f}',
          'trt_fp16_vs_torch_compiled_ratio', 'trt_fp16_vs_floor_ratio')))
 

@@ -64,8 +64,8 @@ class Job:
 
 
 class Subject(Protocol):
-    """Something opened that can be called. sizes: those it can do; settling: calls at the beginning of a block, at most,
-    that do not count, as another process has just used the caches.
+    """Something opened that can be called. sizes: those it can do; settling: calls at the beginning of a block, at
+    most, that do not count, as another process has just used the caches.
     """
 
     sizes: tuple[int, ...]
