@@ -40,8 +40,8 @@ def check(engine: Engine, reference: Engine, inputs: Sequence[Mapping[str, NDArr
     """Compare an engine with its reference on inputs; tolerances: by default what the reference's metadata says.
 
     Values that are not finite fail, except at places where the reference's are not finite either. An engine that
-    cannot compute fails. Raises EngineError where the reference cannot, or its metadata are wrong, and NotNowError where
-    the engine lacks memory.
+    cannot compute fails. Raises EngineError where the reference cannot, or its metadata are wrong, and NotNowError
+    where the engine lacks memory.
     """
     expected = [_copied(reference.run(batch)) for batch in inputs]
     tolerances = tolerances or tolerances_of(reference.metadata, expected[0])
