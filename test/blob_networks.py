@@ -166,5 +166,3 @@ def export(network: nn.Module, size: tuple[int, int], path: Path, outputs: Seque
                           opset_version=17, dynamo=False, input_names=['image'], output_names=list(outputs),
                           dynamic_axes=axes)
     return path
-
-

@@ -81,5 +81,3 @@ def _text(reply: Reply) -> str:
     if not said['finite']:
         return f'{said["provider"]} computes values that are not finite'
     return f'works: {said["provider"]}, {said["precision"]}, {said["ms"]:.2f} ms for one person'
-
-
