@@ -16,8 +16,9 @@ from pose3d_ros.cli.asked import asked_for
 from pose3d_ros.cli.main import build_parser, main
 from pose3d_ros.cli.networks import AT_ONCE, DEFAULT, LIFTER, MODELS, model_name, network
 from pose3d_ros.cli.places import config_file
-from pose3d_ros.detect import Detector, DetectSettings, networks
-from pose3d_ros.lift import Lifter, LiftModelError
+from pose3d_ros.detect import DetectSettings, networks
+from pose3d_ros.lift import LiftModelError
+from pose3d_ros.pipeline import Pipeline
 from pose3d_ros.runtime import manager, opening
 from pose3d_ros.runtime.cache import EngineCache
 from pose3d_ros.runtime.opening import Building
@@ -208,10 +209,9 @@ class Spy:
 @pytest.mark.parametrize(('cameras', 'people'), [(1, 8), (1, 3), (3, 5)])
 def test_engines_are_those_that_the_nodes_ask_for(monkeypatch: pytest.MonkeyPatch, cameras: int, people: int) -> None:
     spy = Spy(monkeypatch)
-    for detector in Detector.open_group(cameras, 'full', store=spy, settings=DetectSettings(max_people=people)):
-        detector.close()
+    monkeypatch.setattr(networks, 'ModelStore', lambda: spy)
     with pytest.raises(LiftModelError):  # what was opened is no lifter
-        Lifter.open()
+        Pipeline.open_group(cameras, detect=DetectSettings(max_people=people))
     prepared = [network(name, people, cameras, store=spy) for name in DEFAULT]
     assert {each.path.stem: each.most for each in prepared} == spy.most
     assert spy.most.keys() == set(DEFAULT)
@@ -226,7 +226,7 @@ def test_a_parameter_file_asks_for_what_its_nodes_open(tmp_path: Path, monkeypat
                     'other: {ros__parameters: {runtime: cpu}}\nvideo_node: {ros__parameters: {rate: 5.0}}\n')
     asked = asked_for(file, store=spy)
     assert [(each.name, each.most, precision) for each, precision in asked] == [
-        ('pose_detection', 8, 'auto'), ('pose_landmark_lite', 6, 'auto'), ('lifter', 8, 'auto'),
+        ('pose_detection', 8, 'auto'), ('pose_landmark_lite', 6, 'auto'), ('lifter', 3, 'auto'),
         ('pose_detection', 8, 'fp32'), ('pose_landmark_full', 11, 'fp32'), ('lifter', 8, 'fp32')]
 
 

@@ -17,7 +17,7 @@ LIFTER, SEARCH = 'lifter', 'pose_detection'
 MODELS = (LIFTER, *(name for name, entry in CATALOGUE.items() if entry.outputs))
 DEFAULT = (SEARCH, 'pose_landmark_full', LIFTER)
 MAX_PEOPLE = DetectSettings().max_people
-AT_ONCE = 8  # what open_engine() takes where nothing is said: lifting, and files of which nothing is known
+AT_ONCE = 8  # what open_engine() takes where nothing is said: for files of which nothing is known
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def network(name: str, max_people: int, cameras: int, store: ModelStore | None =
         return Network(Path(name).stem, Path(name), AT_ONCE)
     known = model_name(name)
     return Network(known, _path(known, store or ModelStore()),
-                   {LIFTER: AT_ONCE, SEARCH: BATCH}.get(known, regions))
+                   {LIFTER: max_people, SEARCH: BATCH}.get(known, regions))
 
 
 def model_name(name: str) -> str:
@@ -85,10 +85,12 @@ def model_name(name: str) -> str:
 def _described(path: Path, regions: int) -> Network:
     from pose3d_ros.detect.boxes import BoxFinder
     from pose3d_ros.detect.description import BoxesDescription, load_description
+    from pose3d_ros.detect.own import network_file
 
     description = load_description(path)
+    file = network_file(description)
     most = BoxFinder.AT_ONCE if isinstance(description, BoxesDescription) else regions
-    return Network(description.file.stem, description.file, description.input.batch or most)
+    return Network(file.stem, file, description.input.batch or most)
 
 
 def _path(name: str, store: ModelStore) -> Path:
