@@ -30,7 +30,7 @@ def open_reader(path: str | Path, wanted: Wanted | None = None, most: int = 8) -
     description = load_description(path)
     if not isinstance(description, JointsDescription):
         raise DescriptionError(f"{path}: kind is 'boxes', expected 'joints'; name this file as the search instead")
-    engine = open_engine(_file(description), wanted, most=description.input.batch or most)
+    engine = open_engine(network_file(description), wanted, most=description.input.batch or most)
     try:
         return TopDownReader(description, engine)
     except (DescriptionError, EngineError):
@@ -44,7 +44,7 @@ def open_finder(path: str | Path, wanted: Wanted | None = None) -> BoxFinder:
     if not isinstance(description, BoxesDescription):
         raise DescriptionError(f"{path}: kind is 'joints', expected 'boxes'; name this file as the detector's model "
                                'instead')
-    engine = open_engine(_file(description), wanted, most=description.input.batch or BoxFinder.AT_ONCE)
+    engine = open_engine(network_file(description), wanted, most=description.input.batch or BoxFinder.AT_ONCE)
     try:
         return BoxFinder(description, engine)
     except (DescriptionError, EngineError):
@@ -52,7 +52,7 @@ def open_finder(path: str | Path, wanted: Wanted | None = None) -> BoxFinder:
         raise
 
 
-def _file(description: Description) -> Path:
+def network_file(description: Description) -> Path:
     """Return the file to open. Raises DescriptionError where its input is of another type than is described."""
     inputs, name = read_header(description.file).inputs, description.input.name
     for taken in (spec for spec in inputs if spec.name == name or not name and len(inputs) == 1):
