@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import sys
+import tempfile
 from pathlib import Path
 
 import own_files
@@ -219,6 +220,10 @@ def test_a_network_that_takes_one_at_a_time_behind_a_free_axis_is_told(networks:
     assert open_reader(own_files.write(tmp_path, own_files.HEAT, {'input.batch': 1}), CPU).skeleton is COCO17
 
 
+def no_room(**_: str) -> str:
+    raise OSError(28, 'No space left on device')
+
+
 def test_a_network_of_any_size_is_made_one_of_its_size_once(networks: Path, tmp_path: Path,
                                                             monkeypatch: pytest.MonkeyPatch) -> None:
     import onnx
@@ -236,7 +241,13 @@ def test_a_network_of_any_size_is_made_one_of_its_size_once(networks: Path, tmp_
     assert sized(load_description(own_files.write(tmp_path, own_files.HEAT, {'file': str(networks / 'heat.onnx')}))
                  ) == networks / 'heat.onnx', 'a fixed one is left where it is'
     (tmp_path / 'taken').touch()
-    with pytest.raises(DescriptionError, match='export it with a fixed size, or make room there'):
+    monkeypatch.setenv('TMPDIR', str(tmp_path))
+    monkeypatch.setattr(tempfile, 'tempdir', None)
+    elsewhere = sized(described, tmp_path / 'taken')
+    assert elsewhere.read_bytes() == copy.read_bytes() and elsewhere.parent.stat().st_mode & 0o77 == 0
+    assert not list(tmp_path.rglob('*.part'))
+    monkeypatch.setattr(tempfile, 'mkdtemp', no_room)
+    with pytest.raises(DescriptionError, match='make room there, or export it with a fixed size'):
         sized(described, tmp_path / 'taken')
     with monkeypatch.context() as without:
         without.setitem(sys.modules, 'onnx', None)
