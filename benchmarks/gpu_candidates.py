@@ -126,28 +126,40 @@ def add_torch(network: Network, torch: Any, mode: str) -> None:
     if torch is None or network.module is None:
         return
     for precision, kind in (('fp32', torch.float32), ('fp16', torch.float16)):
-        module = copy.deepcopy(network.module).to(DEVICE, kind).eval()
+        module, kind, cast = _in_precision(network, torch, kind)
         ways = {f'torch_eager_{precision}': module, f'torch_compiled_{precision}': torch.compile(module, mode=mode)}
         for name, way in ways.items():
-            network.candidates[name] = Candidate(*_torch_calls(torch, way, kind))
+            network.candidates[name] = Candidate(*_torch_calls(torch, way, kind, cast))
 
 
-def _torch_calls(torch: Any, module: Any, kind: Any) -> tuple[Callable, Callable]:
+def _in_precision(network: Network, torch: Any, kind: Any) -> tuple[Any, Any, bool]:
+    """Return the module, the type of its inputs, and whether PyTorch is to cast: where not all can be in half."""
+    module = copy.deepcopy(network.module).to(DEVICE, kind).eval()
+    try:
+        _torch_calls(torch, module, kind, False)[0](network.inputs(1))
+    except RuntimeError:
+        return copy.deepcopy(network.module).to(DEVICE).eval(), torch.float32, True
+    return module, kind, False
+
+
+def _torch_calls(torch: Any, module: Any, kind: Any, cast: bool) -> tuple[Callable, Callable]:
+    def compute(tensors: list) -> Any:
+        with torch.inference_mode(), torch.autocast(DEVICE, torch.float16, enabled=cast):
+            return module(*tensors)
+
     def there(inputs: Inputs) -> list:
         tensors = [torch.from_numpy(value).to(DEVICE, kind) for value in inputs.values()]
         return [tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 and tensor.shape[1] == 3
                 else tensor for tensor in tensors]
 
     def run(inputs: Inputs) -> list[NDArray]:
-        with torch.inference_mode():
-            return [output.float().cpu().numpy() for output in module(*there(inputs))]
+        return [output.float().cpu().numpy() for output in compute(there(inputs))]
 
     def again(inputs: Inputs) -> Callable[[], object]:
         tensors = there(inputs)
 
         def call() -> None:
-            with torch.inference_mode():
-                module(*tensors)
+            compute(tensors)
             torch.cuda.synchronize()
         return call
     return run, again
