@@ -75,26 +75,29 @@ def test_no_driver_is_a_reason_and_nothing_is_imported(monkeypatch: pytest.Monke
 
 
 class Broken:
-    """Finds the module `tensorrt` and raises when it is imported."""
+    """Finds no TensorRT, or one that raises when it is imported."""
 
-    def __init__(self, error: Exception) -> None:
+    def __init__(self, error: Exception | None) -> None:
         self.error = error
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> None:
-        if name == 'tensorrt':
+        if name == 'tensorrt' and self.error is not None:
             raise self.error
+        if name in ('tensorrt', 'tensorrt_bindings'):
+            raise ModuleNotFoundError(f'No module named {name!r}', name=name)
 
 
 @pytest.mark.parametrize(('error', 'message'), [
-    (ModuleNotFoundError("No module named 'tensorrt'", name='tensorrt'), 'apt install python3-libnvinfer'),
+    (None, 'apt install python3-libnvinfer'),
     (ModuleNotFoundError("No module named 'tensorrt_bindings'", name='tensorrt_bindings'), 'installed incompletely'),
     (ImportError('libnvinfer.so.10: cannot open shared object file'), r'libraries cannot be loaded \(libnvinfer.so.10'),
     (OSError('bad ELF'), r'libraries cannot be loaded \(bad ELF'),
     (TypeError('compiled with NumPy 1'), 'cannot be loaded'),
 ])
-def test_a_tensorrt_that_cannot_be_imported_is_a_reason(error: Exception, message: str,
+def test_a_tensorrt_that_cannot_be_imported_is_a_reason(error: Exception | None, message: str,
                                                         monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, 'tensorrt', raising=False)
+    for name in ('tensorrt', 'tensorrt_bindings'):
+        monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setattr(sys, 'meta_path', [Broken(error), *sys.meta_path])
     with pytest.raises(EngineError, match=message):
         find_tensorrt()
@@ -113,6 +116,13 @@ def test_an_old_tensorrt_is_a_reason(version: str, fits: bool, monkeypatch: pyte
     else:
         with pytest.raises(EngineError, match='8.6 or newer with its builder is needed'):
             find_tensorrt()
+
+
+def test_the_bindings_alone_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, 'tensorrt', raising=False)
+    monkeypatch.setattr(sys, 'meta_path', [Broken(None), *sys.meta_path])
+    monkeypatch.setitem(sys.modules, 'tensorrt_bindings', fake_tensorrt('10.16.1.11', FakeCuda()))
+    assert find_tensorrt().version == '10.16.1.11'
 
 
 def test_a_folder_named_tensorrt_is_no_tensorrt(monkeypatch: pytest.MonkeyPatch) -> None:

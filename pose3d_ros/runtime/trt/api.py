@@ -25,6 +25,7 @@ from pose3d_ros.runtime.trt.messages import log_of
 from pose3d_ros.runtime.trt.progress import monitor
 
 _LOG = logging.getLogger(__name__)
+_MODULES = ('tensorrt', 'tensorrt_bindings')  # the second is all that the first is made of, when it comes from wheels
 _OLDEST = (8, 6)
 _WORKSPACE = 1 << 30  # bytes a layer may use beside its tensors; networks this small never need more
 _TYPES = {'FLOAT': np.float32, 'HALF': np.float16, 'INT32': np.int32, 'INT64': np.int64, 'INT8': np.int8,
@@ -55,18 +56,22 @@ class Parsed:
 
 def find_tensorrt() -> TensorRT:
     """Return the installed TensorRT. Raises EngineError saying why it cannot be used, with the cure."""
-    try:
-        module = importlib.import_module('tensorrt')
-    except ModuleNotFoundError as error:
-        if error.name != 'tensorrt':
-            raise EngineError(f'TensorRT is installed incompletely ({error}): install it again') from error
+    module = None
+    for name in _MODULES:
+        try:
+            module = importlib.import_module(name)
+            break
+        except ModuleNotFoundError as error:
+            if error.name != name:
+                raise EngineError(f'TensorRT is installed incompletely ({error}): install it again') from error
+        except Exception as error:  # whatever a broken installation raises while it is imported
+            reason = ' '.join(str(error).split())
+            raise EngineError(f"TensorRT's libraries cannot be loaded ({reason}): install the libraries of the version "
+                              'of its Python module, and put them on LD_LIBRARY_PATH') from error
+    if module is None:
         raise EngineError("TensorRT's Python module is not installed: on a Jetson, apt install python3-libnvinfer (and "
                           'make virtual environments with --system-site-packages); elsewhere, pip install tensorrt '
-                          '(docs/tensorrt.md lists the few files that are needed)') from error
-    except Exception as error:  # whatever a broken installation raises while it is imported
-        reason = ' '.join(str(error).split())
-        raise EngineError(f"TensorRT's libraries cannot be loaded ({reason}): install the libraries of the version of "
-                          'its Python module, and put them on LD_LIBRARY_PATH') from error
+                          '(docs/tensorrt.md lists the few files that are needed)')
     version = str(getattr(module, '__version__', '0'))
     if not hasattr(module, 'Builder') or _numbers(version) < _OLDEST:
         raise EngineError(f'TensorRT {version} at {getattr(module, "__file__", "?")} cannot be used: 8.6 or newer with '
