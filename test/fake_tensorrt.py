@@ -30,11 +30,11 @@ def fake_tensorrt(version: str, cuda: FakeCuda) -> Any:
     trt: Any = ModuleType('tensorrt')
     trt.__version__, trt.cuda, trt.major = version, cuda, major
     trt.seen = SimpleNamespace(flags=[], cleared=[], network_flags=0, previews=[], profile={}, timing=None, layers=[],
-                               contexts=0, overlaps=0)
+                               contexts=0, overlaps=0, cannot_obey=False)
     kinds = ['EXPLICIT_BATCH'] * (major < 11) + ['STRONGLY_TYPED'] * (major >= 10)
     trt.NetworkDefinitionCreationFlag = IntEnum('NetworkDefinitionCreationFlag', {name: i for i, name in
                                                                                  enumerate(kinds)})
-    weak = ['FP16', 'INT8', 'OBEY_PRECISION_CONSTRAINTS'] * (major < 11)
+    weak = ['FP16', 'INT8', 'OBEY_PRECISION_CONSTRAINTS', 'PREFER_PRECISION_CONSTRAINTS'] * (major < 11)
     trt.BuilderFlag = IntEnum('BuilderFlag', {name: i for i, name in enumerate(['TF32', *weak])})
     trt.PreviewFeature = IntEnum('PreviewFeature', {'PROFILE_SHARING_0806': 0} if major < 11 else {'OTHER': 0})
     trt.MemoryPoolType = IntEnum('MemoryPoolType', {'WORKSPACE': 0})
@@ -76,6 +76,8 @@ class _Builder:
             return self.log.log(severity.ERROR, 'precision flags are not allowed in a strongly typed network')
         if any(-1 in tensor.shape for tensor in network.inputs) and not config.profiles:
             return self.log.log(severity.ERROR, 'the network has dynamic inputs but no optimization profile')
+        if 'OBEY_PRECISION_CONSTRAINTS' in config.seen.flags and config.seen.cannot_obey:
+            return self.log.log(severity.ERROR, 'could not find any implementation for node half')
         monitor = getattr(config, 'progress_monitor', None)
         if monitor is not None:
             monitor.phase_start('Building', None, 2)
@@ -105,6 +107,10 @@ class _Config:
 
     def clear_flag(self, flag: IntEnum) -> None:
         self.seen.cleared.append(flag.name)
+        self.seen.flags[:] = [name for name in self.seen.flags if name != flag.name]
+
+    def get_flag(self, flag: IntEnum) -> bool:
+        return flag.name in self.seen.flags
 
     def get_preview_feature(self, feature: IntEnum) -> bool:
         return self.trt.major >= 10

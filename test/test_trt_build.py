@@ -85,6 +85,17 @@ def test_before_each_layer_is_told_its_tensors_types(version: str) -> None:
 
 
 @pytest.mark.parametrize('version', WEAK)
+def test_types_without_kernels_may_be_left_which_is_said(version: str, caplog: pytest.LogCaptureFixture) -> None:
+    trt = fake_tensorrt(version, FakeCuda())
+    trt.seen.cannot_obey = True
+    api = TensorRT(trt)
+    plan, _ = api.compile(api.parse(mixed_model()), 8, b'', lambda share: None)
+    assert plan and trt.seen.flags == ['FP16', 'PREFER_PRECISION_CONSTRAINTS']
+    assert [record.levelname for record in caplog.records] == ['WARNING']
+    assert 'could not find any implementation for node half' in caplog.text
+
+
+@pytest.mark.parametrize('version', WEAK)
 def test_before_10_full_precision_allows_nothing_else(version: str) -> None:
     trt, _, _ = built(version, model_of(helper.make_node('Relu', ['x'], ['y'], 'only')))
     assert trt.seen.flags == []

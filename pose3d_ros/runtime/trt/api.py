@@ -21,6 +21,7 @@ import numpy as np
 from pose3d_ros.runtime.backend import Progress
 from pose3d_ros.runtime.engine import EngineError
 from pose3d_ros.runtime.onnx_header import node_label
+from pose3d_ros.runtime.trt.layer_types import choose_types, relax_types
 from pose3d_ros.runtime.trt.messages import log_of
 from pose3d_ros.runtime.trt.progress import monitor
 
@@ -30,9 +31,6 @@ _OLDEST = (8, 6)
 _WORKSPACE = 1 << 30  # bytes a layer may use beside its tensors; networks this small never need more
 _TYPES = {'FLOAT': np.float32, 'HALF': np.float16, 'INT32': np.int32, 'INT64': np.int64, 'INT8': np.int8,
           'UINT8': np.uint8, 'BOOL': np.bool_}
-# Layers that compute nothing in a floating type of their own, or that fix it themselves.
-_UNTYPED = ('CONSTANT', 'CAST', 'IDENTITY', 'SHAPE', 'QUANTIZE', 'DEQUANTIZE', 'ASSERTION', 'FILL')
-_QUANTISED = ('QUANTIZE', 'DEQUANTIZE')
 
 
 @dataclass(frozen=True)
@@ -130,7 +128,7 @@ class TensorRT:
         if sharing is not None and not config.get_preview_feature(sharing):
             config.set_preview_feature(sharing, True)
         if not self.strongly_typed:
-            self._choose_types(network, config)
+            choose_types(trt, network, config)
         self._add_profile(builder, network, config, most)
         self._begin_timing(config, timing)
         watcher = None
@@ -143,6 +141,8 @@ class TensorRT:
         plan = builder.build_serialized_network(network, config)
         if watcher is not None and watcher.error is not None:
             raise watcher.error
+        if plan is None and not self.strongly_typed and relax_types(trt, config, self._logged()):
+            plan = builder.build_serialized_network(network, config)
         if plan is None:
             raise EngineError(self._failure('cannot compile the network'))
         progress(1.0)
@@ -203,30 +203,6 @@ class TensorRT:
         if not context.execute_async_v3(stream):
             raise EngineError(self._failure('failed'))
 
-    def _choose_types(self, network: Any, config: Any) -> None:
-        """Have the builder compute each layer in the type of its tensors, as strongly typed networks do."""
-        trt, flags = self.module, self.module.BuilderFlag
-        layers = [network.get_layer(number) for number in range(network.num_layers)]
-        if any(layer.type.name in _QUANTISED for layer in layers):
-            # Here the quantising layers decide, and telling others their type would keep them from being quantised.
-            config.set_flag(flags.INT8)
-            if any(tensor.dtype == trt.DataType.HALF for layer in layers for _, tensor in _outputs(layer)):
-                config.set_flag(flags.FP16)
-            return
-        half = False
-        for layer in layers:
-            kinds = [(number, tensor.dtype) for number, tensor in _outputs(layer)
-                     if tensor.dtype in (trt.DataType.HALF, trt.DataType.FLOAT)]
-            half = half or any(kind == trt.DataType.HALF for _, kind in kinds)
-            if layer.type.name in _UNTYPED or not kinds:
-                continue
-            layer.precision = kinds[0][1]
-            for number, kind in kinds:
-                layer.set_output_type(number, kind)
-        if half:
-            config.set_flag(flags.FP16)
-            config.set_flag(flags.OBEY_PRECISION_CONSTRAINTS)
-
     def _add_profile(self, builder: Any, network: Any, config: Any, most: int) -> None:
         profile, needed = builder.create_optimization_profile(), False
         # Kernels are chosen for this size. Usually there are few people, but many must not be slow either.
@@ -269,12 +245,6 @@ class TensorRT:
 
     def _logged(self) -> str:
         return '; '.join(self.log.take()[-3:])[:900] or 'it does not say why'
-
-
-def _outputs(layer: Any) -> list[tuple[int, Any]]:
-    """Return the numbers and tensors of a layer's outputs that are there."""
-    found = ((number, layer.get_output(number)) for number in range(layer.num_outputs))
-    return [(number, tensor) for number, tensor in found if tensor is not None]
 
 
 def _numbers(version: str) -> tuple[int, ...]:
