@@ -84,7 +84,7 @@ class _Builder:
             for step in range(2):
                 monitor.phase_start('Timing', 'Building', 5)
                 for inner in range(5):
-                    if not monitor.step_complete('Timing', inner):
+                    if not _told(monitor, inner):
                         return self.log.log(severity.ERROR, 'cancelled')
                 monitor.phase_finish('Timing')
                 monitor.step_complete('Building', step)
@@ -93,6 +93,14 @@ class _Builder:
         config.learned = b'timing of ' + trt.__version__.encode()
         about = json.dumps({'version': trt.__version__, 'profile': profile}).encode()
         return memoryview(_SECRET + about + b'\n' + network.model)
+
+
+def _told(monitor: Any, step: int) -> bool:
+    """Report a step; an exception must not come back: in TensorRT, that ends the process."""
+    try:
+        return monitor.step_complete('Timing', step)
+    except BaseException as error:
+        raise AssertionError('an exception went into TensorRT') from error
 
 
 class _Config:
