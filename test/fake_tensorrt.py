@@ -207,7 +207,7 @@ def _deserialise(trt: Any, plan: bytes, log: Any) -> Any:
 class _Engine:
     def __init__(self, trt: Any, model: bytes, profile: dict) -> None:
         self.trt, self.profile, self.device_memory_size = trt, profile, 4096
-        self.running = threading.Lock()
+        self.running, self.contexts = threading.Lock(), 0
         proto = onnx.load_from_string(model)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
@@ -243,6 +243,8 @@ class _Context:
     def __init__(self, engine: _Engine) -> None:
         self.engine, self.shapes, self.addresses, self.lent = engine, {}, {}, None
         self.prepared = False
+        self.active_optimization_profile = -1 if engine.contexts else 0
+        engine.contexts += 1
         engine.trt.seen.contexts += 1
         if engine.trt.major >= 11:
             self.set_device_memory = lambda pointer, size: setattr(self, 'lent', pointer)
@@ -256,6 +258,7 @@ class _Context:
         self.lent = pointer
 
     def set_optimization_profile_async(self, number: int, stream: int) -> bool:
+        self.active_optimization_profile = number
         return number == 0 and stream in self.engine.trt.cuda.streams
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
@@ -279,7 +282,7 @@ class _Context:
     def execute_async_v3(self, stream_handle: int) -> bool:
         engine, cuda = self.engine, self.engine.trt.cuda
         stream = cuda.streams[stream_handle]
-        if set(self.addresses) != set(engine.names) or self.lent is None:
+        if set(self.addresses) != set(engine.names) or self.lent is None or self.active_optimization_profile < 0:
             return False
         if stream.captured is not None and not self.prepared:
             return False  # as TensorRT: the first run of a shape allocates, which a capture does not allow

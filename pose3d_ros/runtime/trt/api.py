@@ -194,7 +194,8 @@ class TensorRT:
             context.set_device_memory(pointer, size)
         else:
             context.device_memory = pointer
-        if not context.set_optimization_profile_async(0, stream):
+        # Only the first context of an engine has a profile by itself in every version.
+        if context.active_optimization_profile != 0 and not context.set_optimization_profile_async(0, stream):
             raise EngineError(self._failure('cannot start the engine'))
         return context
 
