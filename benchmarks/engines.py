@@ -28,8 +28,8 @@ from engines_compared import Budget, Figures, against_torch, batching, pruned, s
 from engines_nodes import nodes  # noqa: E402
 from torch_networks import BLAZEPOSE  # noqa: E402
 
-from pose3d_ros.cli.bench import Report, Subject, flat_figures, measure, show, subject_of  # noqa: E402
-from pose3d_ros.cli.bench_worker import PIPELINE  # noqa: E402
+from pose3d_ros.cli.bench.command import Report, Subject, flat_figures, measure, show, subject_of  # noqa: E402
+from pose3d_ros.cli.bench.worker import PIPELINE  # noqa: E402
 from pose3d_ros.cli.figures import add_json_option, print_table, write_json  # noqa: E402
 from pose3d_ros.cli.progress import progress  # noqa: E402
 from pose3d_ros.runtime.store import ModelStore  # noqa: E402

@@ -17,7 +17,7 @@ from paired import Series, cpu_ratio, geometric_mean, paired, ratio
 from sessions import Settings, inputs_of, open_session
 from torch_networks import BLAZEPOSE, LIFTERS, pair, torch_call
 
-from pose3d_ros.cli import bench_crowd
+from pose3d_ros.cli.bench import crowd
 from pose3d_ros.cli.networks import network
 from pose3d_ros.detect import DetectSettings
 from pose3d_ros.pipeline import Pipeline, run_together
@@ -164,7 +164,7 @@ def batching(budget: Budget) -> Figures:
 def two_cameras(budget: Budget) -> Figures:
     """Two cameras with one person each: pipelines of one group in one call, against one after the other."""
     figures: Figures = {}
-    frames = bench_crowd.frames(1)
+    frames = crowd.frames(1)
     wanted = Wanted('cpu', threads=threads_of(FULL))
     group, single = (Pipeline.open_group(2, engines=wanted) for _ in range(2))
     stamps = count(0, 33_333_333)

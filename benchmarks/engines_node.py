@@ -15,7 +15,7 @@ from pathlib import Path
 
 from sessions import Settings, inputs_of, open_session
 
-from pose3d_ros.cli.bench_worker import status_mb
+from pose3d_ros.cli.bench.worker import status_mb
 
 _WARM_UP = 5
 

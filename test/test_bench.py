@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pose3d_ros.cli import bench, bench_crowd
-from pose3d_ros.cli.bench_turns import CandidateFailed, Times, Worker, percentiles, take_turns
-from pose3d_ros.cli.bench_worker import PIPELINE, Everything, Job, Network, opened, serve
+from pose3d_ros.cli.bench import command as bench
+from pose3d_ros.cli.bench import crowd
+from pose3d_ros.cli.bench.turns import CandidateFailed, Times, Worker, percentiles, take_turns
+from pose3d_ros.cli.bench.worker import PIPELINE, Everything, Job, Network, opened, serve
 from pose3d_ros.cli.main import main
 from pose3d_ros.runtime.engine import EngineError, Wanted
 from pose3d_ros.runtime.store import ModelStore
@@ -183,7 +184,7 @@ def test_the_pipeline_is_timed_by_stage_on_frames_in_order() -> None:
 
     stub: Any = pipeline
     stub.reset = lambda: resets.append(len(stamps))
-    subject = Everything(stub, {count: bench_crowd.frames(count, ModelStore('/nowhere')) for count in (1, 2)})
+    subject = Everything(stub, {count: crowd.frames(count, ModelStore('/nowhere')) for count in (1, 2)})
     values = [subject.prepare(2)() for _ in range(3)]
     assert values[0]['detect'] == 5.0 and values[0]['found'] == 2 and values[0]['total'] >= 0
     assert stamps == sorted(set(stamps)) and resets == [0, 1, 2]
@@ -191,16 +192,16 @@ def test_the_pipeline_is_timed_by_stage_on_frames_in_order() -> None:
 
 def test_scenes_hold_as_many_people_as_wanted_all_alike_in_size(tmp_path: Path) -> None:
     store = ModelStore(tmp_path)                                          # nothing fetched: drawn people
-    empty = bench_crowd.frames(0, store)[0].image
+    empty = crowd.frames(0, store)[0].image
     for count in (1, 3, 8):
-        scene = bench_crowd.frames(count, store)
+        scene = crowd.frames(count, store)
         there = np.abs(scene[0].image.astype(int) - empty).max(axis=2) > 40
         cells = there.reshape(2, 360, 4, 320).any(axis=(1, 3)).ravel()
         assert cells.sum() == count and cells[:count].all()
-        assert len(scene) == 2 * bench_crowd.FRAMES - 2                   # forth and back
+        assert len(scene) == 2 * crowd.FRAMES - 2                   # forth and back
         assert all((a.image != b.image).any() for a, b in zip(scene, scene[1:]))
     with pytest.raises(ValueError, match='9 people'):
-        bench_crowd.frames(9, store)
+        crowd.frames(9, store)
 
 
 @pytest.fixture

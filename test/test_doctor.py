@@ -17,9 +17,10 @@ from types import SimpleNamespace
 import pytest
 
 import pose3d_ros
-from pose3d_ros.cli import doctor, installed, machine, probe, ros_environment
-from pose3d_ros.cli.findings import NOTE, OK, PROBLEM, Finding, Section, examine, note, ok, problem
-from pose3d_ros.cli.machine import Gpus
+from pose3d_ros.cli.doctor import command as doctor
+from pose3d_ros.cli.doctor import installed, machine, probe, ros_environment
+from pose3d_ros.cli.doctor.findings import NOTE, OK, PROBLEM, Finding, Section, examine, note, ok, problem
+from pose3d_ros.cli.doctor.machine import Gpus
 from pose3d_ros.cli.main import main
 
 ROOT = Path(__file__).parents[1]

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 from stub_backend import TOOLS, VARIABLE, Stub, StubBackend, StubEngine, save_network
 
-from pose3d_ros.cli import caches, probe, probed, working_engines
-from pose3d_ros.cli.findings import NOTE, OK, PROBLEM, Finding
-from pose3d_ros.cli.machine import Gpus
+from pose3d_ros.cli.doctor import caches, probe, probed, working_engines
+from pose3d_ros.cli.doctor.findings import NOTE, OK, PROBLEM, Finding
+from pose3d_ros.cli.doctor.machine import Gpus
+from pose3d_ros.cli.doctor.probe import Reply
 from pose3d_ros.cli.networks import Network
-from pose3d_ros.cli.probe import Reply
 from pose3d_ros.runtime.backend import Progress, Target
 from pose3d_ros.runtime.cache import EngineCache
 from pose3d_ros.runtime.catalogue import CATALOGUE

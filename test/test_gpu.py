@@ -29,7 +29,7 @@ from pose3d_ros.runtime.store import ModelMissing, ModelStore
 from pose3d_ros.runtime.trt.api import find_tensorrt
 from pose3d_ros.runtime.trt.backend import TensorRTBackend
 from pose3d_ros.runtime.trt.engine import TensorRTEngine
-from pose3d_ros.runtime.trt.memory import find_memory
+from pose3d_ros.runtime.trt.found_memory import find_memory
 
 WEIGHTS = Path(__file__).parents[1] / 'pose3d_ros' / 'weights' / 'lifter.onnx'
 BACKEND = TensorRTBackend()

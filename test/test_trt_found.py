@@ -18,8 +18,8 @@ from pose3d_ros.runtime.trt import backend as backend_module
 from pose3d_ros.runtime.trt import gpu as gpu_module
 from pose3d_ros.runtime.trt.api import find_tensorrt
 from pose3d_ros.runtime.trt.backend import TensorRTBackend
+from pose3d_ros.runtime.trt.found_memory import find_memory
 from pose3d_ros.runtime.trt.gpu import Gpu, find_gpu
-from pose3d_ros.runtime.trt.memory import find_memory
 
 
 def driver(init: int = 0, count: int = 1, count_status: int = 0, detail: int = 0) -> Any:

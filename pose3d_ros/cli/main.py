@@ -17,11 +17,11 @@ COMMANDS = {
     'run': ('pose3d_ros.cli.run', '3D people of video files, without ROS'),
     'fetch': ('pose3d_ros.cli.fetch', 'get models and sample footage into the cache'),
     'build-engines': ('pose3d_ros.cli.build_engines', 'prepare TensorRT engines in advance; list and clear them'),
-    'doctor': ('pose3d_ros.cli.doctor', 'what is installed, which engines work, what is wrong and the cure'),
+    'doctor': ('pose3d_ros.cli.doctor.command', 'what is installed, which engines work, what is wrong and the cure'),
     'evaluate': ('pose3d_ros.cli.evaluate', 'accuracy on the sample footage or on motion capture'),
     'mocap': ('pose3d_ros.cli.mocap', 'motion capture as downloaded, into arrays to train on'),
     'train': ('pose3d_ros.cli.train', 'train a lifting network (needs PyTorch)'),
-    'bench': ('pose3d_ros.cli.bench', 'how long networks and the pipeline take here'),
+    'bench': ('pose3d_ros.cli.bench.command', 'how long networks and the pipeline take here'),
     'export': ('pose3d_ros.cli.export', 'export a trained network to ONNX (needs PyTorch)'),
 }
 _NEEDS_TORCH = ("this needs PyTorch, which robots do without: run 'make train-env' in a checkout, "

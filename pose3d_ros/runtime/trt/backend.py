@@ -9,8 +9,8 @@ from pose3d_ros.runtime.engine import Engine, EngineError
 from pose3d_ros.runtime.onnx_header import header_of, read_header
 from pose3d_ros.runtime.trt.api import TensorRT, find_tensorrt
 from pose3d_ros.runtime.trt.engine import TensorRTEngine
+from pose3d_ros.runtime.trt.found_memory import find_memory
 from pose3d_ros.runtime.trt.gpu import find_gpu
-from pose3d_ros.runtime.trt.memory import find_memory
 
 
 class TensorRTBackend:

@@ -1,22 +1,17 @@
-"""Device memory, streams, copies and graphs of CUDA, through cuda-python or PyTorch, whichever is there.
+"""Device memory, streams, copies and graphs of CUDA, seen from outside; found_memory.py finds what provides them.
 
-cuda-python is taken first: it is light, and all it does is call CUDA. Nothing here is done on the legacy default
-stream, and every stream is independent of it, so that engines overlap with each other and with what else uses the GPU.
+Nothing is done on the legacy default stream, and every stream is independent of it, so that engines overlap with each
+other and with what else uses the GPU.
 """
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-
-from pose3d_ros.runtime.engine import EngineError
-
-_RUNTIMES = ('cuda.bindings.runtime', 'cuda.cudart')  # cuda-python since 12.8, and before
 
 
 @dataclass
@@ -91,38 +86,3 @@ class Memory(Protocol):
 
     def stream(self) -> Stream:
         """Return a new stream."""
-
-
-def find_memory() -> Memory:
-    """Return cuda-python's or PyTorch's. Raises EngineError saying why there is neither, with the cure."""
-    reasons = []
-    for open_one in (_cuda_python, _pytorch):
-        try:
-            return open_one()
-        except (EngineError, ImportError, RuntimeError, OSError) as error:
-            reasons.append(' '.join(str(error).split()))
-    raise EngineError("TensorRT needs cuda-python or PyTorch for the GPU's memory: pip install cuda-python, in the "
-                      f"version of the driver's CUDA (nvidia-smi shows it), such as 'cuda-python==12.*' "
-                      f'({"; ".join(reasons)})')
-
-
-def _cuda_python() -> Memory:
-    from pose3d_ros.runtime.trt.cuda_python import CudaPython
-    reason = ''
-    for name in _RUNTIMES:
-        try:
-            memory = CudaPython(importlib.import_module(name))
-        except ImportError as error:
-            reason = reason or f'cuda-python: {error}'
-            continue
-        memory.call('cudaGetDeviceCount')
-        return memory
-    raise EngineError(reason)
-
-
-def _pytorch() -> Memory:
-    from pose3d_ros.runtime.trt.pytorch import PyTorch
-    torch = importlib.import_module('torch')
-    if not torch.cuda.is_available():
-        raise EngineError(f'PyTorch {torch.__version__} cannot use a GPU')
-    return PyTorch(torch)

@@ -6,10 +6,10 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from pose3d_ros.cli.findings import Finding, note, ok, problem
-from pose3d_ros.cli.installed import distributions
-from pose3d_ros.cli.machine import Gpus
-from pose3d_ros.cli.probe import Reply, ask, relayed
+from pose3d_ros.cli.doctor.findings import Finding, note, ok, problem
+from pose3d_ros.cli.doctor.installed import distributions
+from pose3d_ros.cli.doctor.machine import Gpus
+from pose3d_ros.cli.doctor.probe import Reply, ask, relayed
 
 LIMIT_S = 240.0      # with a GPU: the lifter's engine may have to be built
 _BUILD_S, _GPU_S, _CPU_S = 180.0, 40.0, 15.0

@@ -12,8 +12,8 @@ from importlib import metadata
 from pathlib import Path
 
 import pose3d_ros
-from pose3d_ros.cli.findings import Finding, note, ok, problem
-from pose3d_ros.cli.probe import imports
+from pose3d_ros.cli.doctor.findings import Finding, note, ok, problem
+from pose3d_ros.cli.doctor.probe import imports
 
 OLDEST_PYTHON, NEWEST_PYTHON = (3, 10), (3, 13)
 

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from pose3d_ros.cli.findings import Finding, note, ok, problem
+from pose3d_ros.cli.doctor.findings import Finding, note, ok, problem
 from pose3d_ros.cli.kept_engines import kept_engines
 from pose3d_ros.cli.networks import Network
 from pose3d_ros.runtime.backend import Target

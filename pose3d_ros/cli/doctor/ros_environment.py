@@ -9,8 +9,8 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from pose3d_ros.cli.findings import Finding, note, ok, problem
-from pose3d_ros.cli.probe import ask, imports
+from pose3d_ros.cli.doctor.findings import Finding, note, ok, problem
+from pose3d_ros.cli.doctor.probe import ask, imports
 
 RMEM_MAX = Path('/proc/sys/net/core/rmem_max')
 SHARED_MEMORY = Path('/dev/shm')

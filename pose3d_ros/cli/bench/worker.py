@@ -1,6 +1,6 @@
 """A process of `pose3d bench`: it opens one network, or the whole pipeline, and times calls when it is told to.
 
-    python -m pose3d_ros.cli.bench_worker JOB
+    python -m pose3d_ros.cli.bench.worker JOB
 
 Nothing has been opened in the process before, so that the first call and the memory are those of a node that starts.
 It answers in lines of JSON: first what opening gave ({error} when it failed), then the times of a block of calls for
@@ -127,9 +127,9 @@ class Everything:
     @classmethod
     def opener(cls, job: Job) -> Opener:
         """Return what opens the pipeline of a job; the frames are there already."""
-        from pose3d_ros.cli import bench_crowd
+        from pose3d_ros.cli.bench import crowd
         from pose3d_ros.pipeline import Pipeline
-        scenes = {size: bench_crowd.frames(size) for size in job.sizes}
+        scenes = {size: crowd.frames(size) for size in job.sizes}
         return lambda: cls(Pipeline.open(job.file, job.wanted, search=job.search), scenes)
 
     def engine(self) -> Engine:

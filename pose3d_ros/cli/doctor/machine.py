@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pose3d_ros
-from pose3d_ros.cli.findings import Finding, note, ok, problem
-from pose3d_ros.cli.probe import output_of
+from pose3d_ros.cli.doctor.findings import Finding, note, ok, problem
+from pose3d_ros.cli.doctor.probe import output_of
 
 TEGRA_RELEASE = Path('/etc/nv_tegra_release')
 DEVICE_MODEL = Path('/proc/device-tree/model')

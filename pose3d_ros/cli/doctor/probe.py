@@ -14,10 +14,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO, Any
 
-from pose3d_ros.cli.findings import Finding, problem
+from pose3d_ros.cli.doctor.findings import Finding, problem
 
 # The child sees the same packages as this process, whatever put them on the path.
-_CHILD = ('import json, sys; sys.path[:] = json.loads(sys.argv[1]); from pose3d_ros.cli.probed import answer; '
+_CHILD = ('import json, sys; sys.path[:] = json.loads(sys.argv[1]); from pose3d_ros.cli.doctor.probed import answer; '
           'answer(sys.argv[2], json.loads(sys.argv[3]))')
 _LINES_KEPT = 40
 _running: set[subprocess.Popen] = set()

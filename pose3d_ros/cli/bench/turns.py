@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from pose3d_ros.cli.bench_worker import FOUND, WHOLE, Job
+from pose3d_ros.cli.bench.worker import FOUND, WHOLE, Job
 
 SHARES = (50, 95, 99)
 _END_S = 20.0
@@ -37,11 +37,11 @@ class Candidate(Protocol):
 
 
 class Worker:
-    """A candidate in a process of its own (cli/bench_worker.py)."""
+    """A candidate in a process of its own (worker.py)."""
 
     def __init__(self, job: Job) -> None:
         """Open it there. Raises CandidateFailed."""
-        self._process = subprocess.Popen([sys.executable, '-m', 'pose3d_ros.cli.bench_worker', job.dump()],
+        self._process = subprocess.Popen([sys.executable, '-m', 'pose3d_ros.cli.bench.worker', job.dump()],
                                          stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
         try:
             self.about = self._answer()

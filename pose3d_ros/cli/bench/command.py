@@ -9,8 +9,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pose3d_ros.cli.bench_turns import Candidate, CandidateFailed, Times, Worker, take_turns
-from pose3d_ros.cli.bench_worker import PIPELINE, Job
+from pose3d_ros.cli.bench.turns import Candidate, CandidateFailed, Times, Worker, take_turns
+from pose3d_ros.cli.bench.worker import PIPELINE, Job
 from pose3d_ros.cli.engines import add_model_options
 from pose3d_ros.cli.errors import UserError
 from pose3d_ros.cli.figures import add_json_option, print_table, write_json

@@ -83,21 +83,22 @@ def _tensorrt(_: None) -> Iterator[Said]:
 
 
 def _models(_: None) -> Iterator[Said]:
-    from pose3d_ros.cli import caches
+    from pose3d_ros.cli.doctor import caches
     from pose3d_ros.runtime.store import ModelStore
 
     yield from map(asdict, caches.models(ModelStore()))
 
 
 def _cache(_: None) -> Iterator[Said]:
-    from pose3d_ros.cli import caches
+    from pose3d_ros.cli.doctor import caches
     from pose3d_ros.runtime.store import default_cache_dir
 
     yield from map(asdict, caches.folder(default_cache_dir()))
 
 
 def _kept(target: dict[str, str] | None) -> Iterator[Said]:
-    from pose3d_ros.cli import caches, networks
+    from pose3d_ros.cli import networks
+    from pose3d_ros.cli.doctor import caches
     from pose3d_ros.runtime.backend import Target
     from pose3d_ros.runtime.cache import EngineCache
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TextIO
 
 from pose3d_ros import __version__
-from pose3d_ros.cli import installed, machine, probe, ros_environment, working_engines
+from pose3d_ros.cli.doctor import installed, machine, probe, ros_environment, working_engines
+from pose3d_ros.cli.doctor.findings import NOTE, OK, PROBLEM, Section, examine
 from pose3d_ros.cli.figures import write_json
-from pose3d_ros.cli.findings import NOTE, OK, PROBLEM, Section, examine
 
 _COLOURS = {OK: '32', NOTE: '33', PROBLEM: '31'}
 _WORDS = {OK: 'OK', NOTE: 'note', PROBLEM: 'PROBLEM'}
