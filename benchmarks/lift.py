@@ -144,7 +144,7 @@ def main() -> int:
     cores = sorted(os.sched_getaffinity(0))[:args.cores]
     os.sched_setaffinity(0, cores)
     print(f'cores: {len(cores)}; load before: {os.getloadavg()[0]:.1f}', flush=True)
-    lifter = Lifter.open(args.model, Wanted('cpu', threads=len(cores)))
+    lifter = Lifter.open(args.model, Wanted('cpu'))
     with tempfile.TemporaryDirectory() as folder:
         figures = measure(candidates(lifter, Path(folder), len(cores)), args.rounds, args.calls, args.paced_calls)
     for count in (1, 8):
