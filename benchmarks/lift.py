@@ -4,9 +4,9 @@
     python benchmarks/lift.py [--json FILE]
 
 Every round times each candidate once back to back (many calls) and once paced like a camera's frames, with a pause
-before every call; candidates take turns, and the median over all calls counts. The baseline is the network of
-AbsPoseLifter as published (one linear layer, two residual blocks of two, batch norm; 4096 wide) on the same 13 joints,
-with random weights, and the same at 1024.
+before every call; candidates take turns, and the median over all calls counts. The lifter runs as it ships, on one
+thread. The baseline is the network of AbsPoseLifter as published (one linear layer, two residual blocks of two, batch
+norm; 4096 wide) on the same 13 joints, with random weights, and the same at 1024, each on all cores.
 """
 
 from __future__ import annotations
