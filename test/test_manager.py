@@ -150,6 +150,15 @@ def test_after_a_kill_for_memory_nothing_larger_is_tried(bench: Bench) -> None:
     assert bench.built == ['fp16']
 
 
+def test_where_the_compiler_cannot_be_used_nothing_more_is_tried_and_nothing_remembered(bench: Bench) -> None:
+    bench.orders(why_not='no GPU is left')
+    with pytest.raises(EngineError, match='no GPU is left') as caught:
+        bench.prepare(in_process=False)
+    assert str(caught.value).count('no GPU is left') == 1 and not isinstance(caught.value, GivenUpError)
+    bench.orders()
+    assert works(bench.prepare())
+
+
 def test_a_crash_of_the_compiler_is_a_failed_step(bench: Bench) -> None:
     bench.orders(faults={'fp16': 'SIGSEGV'})
     prepared = bench.prepare(in_process=False)
