@@ -163,7 +163,7 @@ class Opened:
         if path == 'broken.yaml':
             raise EngineError('broken')
         self.most[path] = most
-        self.last = Search() if path in ('pose_detection', 'my.yml') else Landmarks()
+        self.last = Search() if path in ('pose_detection', 'my.yaml') else Landmarks()
         self.last.warm_up = lambda: self.warm.append(path)
         return self.last
 
@@ -178,8 +178,8 @@ def test_networks_are_opened_for_the_people_of_all_cameras_and_warmed(monkeypatc
 
 def test_descriptions_of_own_networks_are_opened_as_such(monkeypatch):
     opened = Opened(monkeypatch)
-    camera = Detector.open('joints.yaml', store=opened, search='my.yml')
-    assert set(opened.most) == set(opened.warm) == {'joints.yaml', 'my.yml'}
+    camera = Detector.open('joints.yaml', store=opened, search='my.yaml')
+    assert set(opened.most) == set(opened.warm) == {'joints.yaml', 'my.yaml'}
     assert len(camera(draw([Drawn(640, 360)]))) == 1
     with pytest.raises(ValueError, match='lite, full, heavy'):
         Detector.open('huge', store=opened)

@@ -53,7 +53,7 @@ def network(name: str, max_people: int, cameras: int, store: ModelStore | None =
     DescriptionError for a .yaml.
     """
     regions = regions_at_once(DetectSettings(max_people=max_people), cameras)
-    if name.endswith(('.yaml', '.yml')):
+    if name.endswith('.yaml'):
         return _described(Path(name), regions)
     if name.endswith('.onnx'):
         if not Path(name).is_file():
@@ -69,7 +69,7 @@ def model_name(name: str) -> str:
 
     name: as for network(). Raises UserError, and DescriptionError for a .yaml.
     """
-    if name.endswith(('.yaml', '.yml')):
+    if name.endswith('.yaml'):
         return _described(Path(name), AT_ONCE).name
     if name.endswith('.onnx'):
         return Path(name).stem

@@ -129,7 +129,7 @@ class Networks:
 
 
 def _described(model: str) -> bool:
-    return model.endswith(('.yaml', '.yml'))
+    return model.endswith('.yaml')
 
 
 def _open_reader(model: str, engines: Wanted | None, store: ModelStore, most: int) -> JointReader:
