@@ -28,15 +28,24 @@ def times(six: Floats, vectors: Floats) -> Floats:
     """Return the products (3, ...) of matrices (6, ...) and vectors (3, ...)."""
     xx, xy, xz, yy, yz, zz = six
     x, y, z = vectors
-    return np.stack([xx * x + xy * y + xz * z, xy * x + yy * y + yz * z, xz * x + yz * y + zz * z])
+    out = np.empty((3, *np.broadcast_shapes(six.shape[1:], vectors.shape[1:])))
+    out[0] = xx * x + xy * y + xz * z
+    out[1] = xy * x + yy * y + yz * z
+    out[2] = xz * x + yz * y + zz * z
+    return out
 
 
-def inverse(six: Floats) -> Floats:
+def inverse(six: Floats, ridge: float = 0.0) -> Floats:
     """Return the inverses (6, ...) of positive definite matrices (6, ...); NaN where one is not positive definite.
 
-    By the square-root free Cholesky factors L D L^T written out, which lose no more digits than the matrix itself does.
+    ridge: times the trace, and once more by itself, it is added to the diagonal, so that none is singular. By the
+    square-root free Cholesky factors L D L^T written out, which lose no more digits than the matrix itself does.
     """
     xx, xy, xz, yy, yz, zz = six
+    if ridge:
+        extra = ridge * (xx + yy + zz) + ridge
+        xx, yy, zz = xx + extra, yy + extra, zz + extra
+    out = np.empty_like(six)
     with np.errstate(divide='ignore', invalid='ignore', over='ignore'):
         first = 1.0 / xx
         l21, l31 = xy * first, xz * first
@@ -46,15 +55,11 @@ def inverse(six: Floats) -> Floats:
         d3 = zz - xz * l31 - e2 * l32
         third = 1.0 / d3
         m31 = l21 * l32 - l31
-        a, b = third * m31, third * l32
-        out = np.stack([first + l21 * l21 * second + m31 * a, -l21 * second - l32 * a, a, second + l32 * b, -b, third])
+        out[2] = third * m31
+        out[4] = -third * l32
+        out[5] = third
+        out[0] = first + l21 * l21 * second + m31 * out[2]
+        out[1] = -l21 * second - l32 * out[2]
+        out[3] = second - l32 * out[4]
         good = (xx > 0) & (d2 > 0) & (d3 > 0)
     return out if good.all() else np.where(good, out, np.nan)
-
-
-def conditioned(six: Floats) -> Floats:
-    """Return the matrices (6, ...) with a ridge far below any real information, so that none is singular."""
-    ridge = 1e-12 * (six[0] + six[3] + six[5]) + 1e-12
-    out = six.copy()
-    out[[0, 3, 5]] += ridge
-    return out

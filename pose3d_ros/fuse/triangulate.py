@@ -17,13 +17,14 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from pose3d_ros.fuse.symmetric import FIRST, SECOND, Floats, conditioned, inverse, packed, times, unpacked
+from pose3d_ros.fuse.symmetric import FIRST, SECOND, Floats, inverse, packed, times, unpacked
 
 Bools = NDArray[np.bool_]
 
 _POLISH_STEPS = 6
-_SETTLED = 1e-7    # m; a polishing step that moves no point farther is the last
+_SETTLED = 1e-6    # m; a polishing step that moves no point farther is the last: the next would be far shorter
 _MIN_DEPTH = 1e-3  # m; a point nearer than this to a camera's plane counts as behind the camera
+_RIDGE = 1e-12     # far below any real information
 _BLOCK = 4096      # points worked on at a time, so that memory stays bounded
 # Rows (a1 a2 a3 b) of the equations a X = b: the products that make up the normal equations, 6 of the matrix, 3 of b.
 _LEFT, _RIGHT = np.append(FIRST, [0, 1, 2]), np.append(SECOND, [3, 3, 3])
@@ -151,7 +152,7 @@ class _Problem:
         points, used, anchored, view = self.polished(self.best_proposal())
         good = anchored | (used.sum(axis=0) >= 2)
         matrix, _ = self.normal_equations(points, view, used, anchored)
-        covariance = inverse(conditioned(matrix))
+        covariance = inverse(matrix, _RIDGE)
         doubled = np.array([1.0, 2.0, 2.0, 1.0, 2.0, 1.0])  # the off-diagonal ones stand for two
         share = np.einsum('k,kn,kn->n', doubled / 3.0, covariance, np.where(anchored, self.information, 0.0))
         residual = np.sqrt(view.squared) * self.sigma
@@ -261,7 +262,7 @@ class _Problem:
         used, anchored = self.agreeing(view)
         for _ in range(_POLISH_STEPS):
             matrix, vector = self.normal_equations(points, view, used, anchored)
-            step = times(inverse(conditioned(matrix)), vector)
+            step = times(inverse(matrix, _RIDGE), vector)
             moved = self.look(points + step)
             new_cost = self.cost(moved)
             better = new_cost < cost  # a step that makes things worse is not taken
@@ -279,9 +280,12 @@ class _Problem:
 
 def _products(rows: Floats) -> Floats:
     """Return the normal equations (V, 9, N), unweighted, of rows (V, 2, 4, N) = (a1 a2 a3 b)."""
-    return (rows[:, :, _LEFT] * rows[:, :, _RIGHT]).sum(axis=1)
+    both = rows[:, :, _LEFT]
+    both *= rows[:, :, _RIGHT]
+    return both[:, 0] + both[:, 1]
 
 
 def _least_squares(sums: Floats) -> Floats:
     """Return the solutions (3, ...) of normal equations (9, ...), zero where there is none."""
-    return np.nan_to_num(times(inverse(conditioned(sums[:6])), sums[6:]))
+    points = times(inverse(sums[:6], _RIDGE), sums[6:])
+    return np.where(np.isfinite(points), points, 0.0)
