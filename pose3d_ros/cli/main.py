@@ -17,6 +17,7 @@ COMMANDS = {
     'run': ('pose3d_ros.cli.run', '3D people of video files, without ROS'),
     'fetch': ('pose3d_ros.cli.fetch', 'get models and sample footage into the cache'),
     'build-engines': ('pose3d_ros.cli.build_engines', 'prepare TensorRT engines in advance; list and clear them'),
+    'convert': ('pose3d_ros.cli.convert', 'show and convert calibrations of other tools; static TF from them'),
     'doctor': ('pose3d_ros.cli.doctor.command', 'what is installed, which engines work, what is wrong and the cure'),
     'evaluate': ('pose3d_ros.cli.evaluate', 'accuracy on the sample footage or on motion capture'),
     'mocap': ('pose3d_ros.cli.mocap', 'motion capture as downloaded, into arrays to train on'),
