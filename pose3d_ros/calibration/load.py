@@ -122,7 +122,7 @@ def _refuse(source: str, *, unit_m: float | None = None, size: tuple[int, int] |
     """Raise CalibrationError for what is said about a file that says it itself."""
     for option, value in (('unit', unit_m), ('size', size)):
         if value is not None:
-            raise CalibrationError(f'{source}: files of this format say their {option} themselves; leave --{option} out')
+            raise CalibrationError(f'{source}: files of this format say their {option}; leave --{option} out')
 
 
 def _check_apart(cameras: Mapping[str, CalibratedCamera], source: str) -> None:

@@ -139,7 +139,7 @@ def _pose(storage: _Storage, unit_m: float | None) -> NDArray[np.float64] | None
         raise CalibrationError(f'{storage.source}: of R and T one is missing')
     rotation, translation = (storage.matrix(name) for name in names)
     if rotation.size == 3:
-        rotation = cv2.Rodrigues(rotation.reshape(3))[0]
+        rotation = np.asarray(cv2.Rodrigues(rotation.reshape(3))[0], dtype=np.float64)
     if translation.size != 3:
         raise CalibrationError(f'{storage.source}: T must be three numbers, not {translation.size}')
     source = f'{storage.source}: R, T'

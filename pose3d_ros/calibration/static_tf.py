@@ -51,7 +51,7 @@ def static_transforms(cameras: Mapping[str, CalibratedCamera], parent: str = 'wo
     parent is the frame that is the world of the calibration. Raises CalibrationError when there is nothing to say.
     """
     lines = []
-    for child, place in _places(cameras).items():
+    for child, place in _places(cameras, parent).items():
         words = [word for key, value in zip(_KEYS, place) for word in (key, repr(value))]
         lines.append(shlex.join(['ros2', 'run', 'tf2_ros', 'static_transform_publisher', *words,
                                  '--frame-id', parent, '--child-frame-id', child]))
@@ -60,19 +60,21 @@ def static_transforms(cameras: Mapping[str, CalibratedCamera], parent: str = 'wo
 
 def static_transform_launch(cameras: Mapping[str, CalibratedCamera], parent: str = 'world') -> str:
     """Return a launch file (Python) that publishes the same transforms. Raises CalibrationError as above."""
-    places = '\n'.join(f'    {child!r}: {place!r},' for child, place in _places(cameras).items())
+    places = '\n'.join(f'    {child!r}: {place!r},' for child, place in _places(cameras, parent).items())
     return _LAUNCH.format(parent=parent, places=places, keys=_KEYS)
 
 
-def _places(cameras: Mapping[str, CalibratedCamera]) -> dict[str, tuple[float, ...]]:
-    """Return x, y, z (m) and the quaternion x, y, z, w of each optical frame in the world."""
+def _places(cameras: Mapping[str, CalibratedCamera], parent: str) -> dict[str, tuple[float, ...]]:
+    """Return x, y, z (m) and the quaternion x, y, z, w of each optical frame in the world, which is parent."""
+    if not re.fullmatch(r'[A-Za-z_][A-Za-z0-9_/]*', parent):
+        raise CalibrationError(f'{parent!r} is no TF frame: letters, digits, _ and / only, and no / in front')
     places: dict[str, tuple[float, ...]] = {}
     for name, calibrated in cameras.items():
         if calibrated.camera_T_world is None:
             continue
         frame = optical_frame(name)
-        if frame in places:
-            raise CalibrationError(f'camera {name!r} gets the frame {frame} of another one; rename it')
+        if frame in places or frame == parent:
+            raise CalibrationError(f'camera {name!r} gets the frame {frame}, which is taken; rename it')
         place = np.linalg.inv(calibrated.camera_T_world)
         quaternion = Rotation.from_matrix(place[:3, :3]).as_quat()
         places[frame] = tuple(float(value) for value in (*place[:3, 3], *quaternion))

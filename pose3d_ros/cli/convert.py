@@ -46,8 +46,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Show the cameras, and write what is asked for. Raises CalibrationError and UserError."""
-    if not re.fullmatch(r'[A-Za-z_][A-Za-z0-9_/]*', args.parent):
-        raise UserError(f'--parent {args.parent}: a TF frame has letters, digits, _ and / only, and no / in front')
     cameras = load_calibration(args.file, unit_m=None if args.unit is None else _UNITS[args.unit], size=args.size)
     show(cameras)
     targets = [path for path in (args.out, args.static_tf) if path is not None]
@@ -72,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
 
 def show(cameras: Mapping[str, CalibratedCamera]) -> None:
     """Print a line per camera: its lens, where it stands and where it looks, in the world of the file."""
-    rows = []
+    rows = [['camera', 'size px', 'focal px', 'centre px', 'view deg', 'lens', 'distortion', 'place m', 'looks along']]
     for name, calibrated in cameras.items():
         camera, pose = calibrated.camera, calibrated.camera_T_world
         degrees = np.degrees(2 * np.arctan2((camera.width, camera.height), (2 * camera.fx, 2 * camera.fy)))
@@ -83,8 +81,7 @@ def show(cameras: Mapping[str, CalibratedCamera]) -> None:
         rows.append([name, f'{camera.width}x{camera.height}', f'{camera.fx:.1f} {camera.fy:.1f}',
                      f'{camera.cx:.1f} {camera.cy:.1f}', f'{degrees[0]:.0f}x{degrees[1]:.0f}', camera.model,
                      ' '.join(f'{value:.4g}' for value in camera.distortion) or '-', *place])
-    print_table(['camera', 'size px', 'focal px', 'centre px', 'view deg', 'lens', 'distortion', 'place m', 'looks along'],
-                rows)
+    print_table(rows)
 
 
 def _vector(values: np.ndarray) -> str:
@@ -94,7 +91,8 @@ def _vector(values: np.ndarray) -> str:
 def _script(cameras: Mapping[str, CalibratedCamera], parent: str) -> str:
     """Return a shell script that publishes the places until it is interrupted."""
     commands = static_transforms(cameras, parent).splitlines()
-    return '\n'.join(['#!/bin/sh', "trap 'kill 0' INT TERM", *(f'{command} &' for command in commands), 'wait', ''])
+    return '\n'.join(['#!/bin/sh', "trap 'kill $pids' INT TERM", *(f'{command} & pids="$pids $!"' for command in commands),
+                      'wait', ''])
 
 
 def _size(text: str) -> tuple[int, int]:
