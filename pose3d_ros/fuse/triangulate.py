@@ -79,16 +79,13 @@ def triangulate(
                          ' with at least 2 views (1 where there is a prior)')
     if (prior is None) != (prior_covariance is None):
         raise ValueError('a prior needs both prior and prior_covariance')
-    if prior is not None and (np.shape(prior) != (*shape, 3) or np.shape(prior_covariance) != (*shape, 3, 3)):
-        raise ValueError(f'prior {np.shape(prior)} and prior_covariance {np.shape(prior_covariance)}: expected '
-                         f'{(*shape, 3)}, {(*shape, 3, 3)}')
-    known = np.isfinite(camera_T_world).all(axis=(-2, -1))
+    known: Bools = np.asarray(np.isfinite(camera_T_world).all(axis=(-2, -1)))
     flat = np.moveaxis(np.asarray(rays, dtype=np.float64).reshape(views, -1, 2), -1, 1)  # (V, 2, N)
     deviation = np.broadcast_to(np.asarray(sigma, dtype=np.float64), rays.shape[:-1]).reshape(views, -1)
     trust = np.ones(deviation.shape) if confidence is None else np.nan_to_num(np.broadcast_to(
         np.asarray(confidence, dtype=np.float64), rays.shape[:-1])).reshape(views, -1)
     seen = np.isfinite(flat).all(axis=1) & (deviation > 0) & (trust > 0) & known[:, None]
-    mean, information, told = _of_prior(prior, prior_covariance, flat.shape[-1])
+    mean, information, told = _of_prior(prior, prior_covariance, shape)
     problem = _Problem(
         np.where(seen[:, None], flat, 0.0), np.where(known[:, None, None], camera_T_world[:, :3, :3], np.eye(3)),
         np.where(known[:, None], camera_T_world[:, :3, 3], 0.0), np.where(seen, deviation, 1.0),
@@ -100,10 +97,14 @@ def triangulate(
         used.reshape(views, *shape), residual.reshape(views, *shape), cost.reshape(shape), share.reshape(shape))
 
 
-def _of_prior(mean: Floats | None, covariance: Floats | None, count: int) -> tuple[Floats, Floats, Bools]:
+def _of_prior(mean: Floats | None, covariance: Floats | None, shape: tuple[int, ...]) -> tuple[Floats, Floats, Bools]:
     """Return mean (3, N), information (6, N) and whether there is any (N,), zero where there is none."""
+    count = int(np.prod(shape))
     if mean is None or covariance is None:
         return np.zeros((3, count)), np.zeros((6, count)), np.zeros(count, dtype=bool)
+    if mean.shape != (*shape, 3) or covariance.shape != (*shape, 3, 3):
+        raise ValueError(f'prior {mean.shape} and prior_covariance {covariance.shape}: expected {(*shape, 3)} and '
+                         f'{(*shape, 3, 3)}')
     place = np.asarray(mean, dtype=np.float64).reshape(count, 3).T
     information = inverse(packed(np.asarray(covariance, dtype=np.float64).reshape(count, 3, 3)))
     told = np.isfinite(place).all(axis=0) & np.isfinite(information).all(axis=0)
@@ -162,22 +163,23 @@ class _Problem:
 
     def look(self, points: Floats) -> _Seen:
         """Return how the views have the points (3, ..., N)."""
-        middle = (1,) * (points.ndim - 2)
-        local = (self.rotation.reshape(-1, 3) @ points.reshape(3, -1)).reshape(-1, 3, *points.shape[1:])
-        local += self.shift.reshape(-1, 3, *middle, 1)
+        views, middle = len(self.rays), (1,) * (points.ndim - 2)
+        local = (self.rotation.reshape(-1, 3) @ points.reshape(3, -1)).reshape(views, 3, *points.shape[1:])
+        local += self.shift.reshape(views, 3, *middle, 1)
         depth = local[:, 2]
         nearest = np.maximum(depth, _MIN_DEPTH)
-        off = self.rays.reshape(-1, 2, *middle, points.shape[-1]) - local[:, :2] / nearest[:, None]
-        sigma = self.sigma.reshape(-1, *middle, points.shape[-1])
+        off = self.rays.reshape(views, 2, *middle, points.shape[-1]) - local[:, :2] / nearest[:, None]
+        sigma = self.sigma.reshape(views, *middle, points.shape[-1])
         squared = np.where(depth < _MIN_DEPTH, np.inf, (off[:, 0] ** 2 + off[:, 1] ** 2) / sigma**2)
         if not self.told.any():
             return _Seen(nearest, off, squared, np.zeros(points.shape[1:]))
-        away = points - self.mean.reshape(3, *middle, -1)
-        return _Seen(nearest, off, squared, (away * times(self.information.reshape(6, *middle, -1), away)).sum(axis=0))
+        away = points - self.mean.reshape(3, *middle, points.shape[-1])
+        pull = times(self.information.reshape(6, *middle, points.shape[-1]), away)
+        return _Seen(nearest, off, squared, (away * pull).sum(axis=0))
 
     def cost(self, view: _Seen) -> Floats:
         """Return the truncated squared errors summed over views and prior, (..., N)."""
-        trust = self.trust.reshape(len(self.trust), *(1,) * (view.squared.ndim - 2), -1)
+        trust = self.trust.reshape(len(self.trust), *(1,) * (view.squared.ndim - 2), view.squared.shape[-1])
         total = np.sum(trust * np.minimum(view.squared, self.gate**2), axis=0)
         return total + np.minimum(view.prior, self.gate**2) if self.told.any() else total
 
@@ -240,7 +242,7 @@ class _Problem:
     def depth(self, points: Floats) -> Floats:
         """Return the depth (V, ..., N) m of points (3, ..., N) in the views."""
         depth = self.rotation[:, 2] @ points.reshape(3, -1) + self.shift[:, 2:]
-        return depth.reshape(-1, *points.shape[1:])
+        return depth.reshape(len(depth), *points.shape[1:])
 
     def normal_equations(self, points: Floats, view: _Seen, used: Bools, anchored: Bools) -> tuple[Floats, Floats]:
         """Return the Gauss-Newton matrix (6, N) and right side (3, N) at points (3, N)."""
