@@ -91,8 +91,8 @@ def _vector(values: np.ndarray) -> str:
 def _script(cameras: Mapping[str, CalibratedCamera], parent: str) -> str:
     """Return a shell script that publishes the places until it is interrupted."""
     commands = static_transforms(cameras, parent).splitlines()
-    return '\n'.join(['#!/bin/sh', "trap 'kill $pids' INT TERM", *(f'{command} & pids="$pids $!"' for command in commands),
-                      'wait', ''])
+    started = [f'{command} & pids="$pids $!"' for command in commands]
+    return '\n'.join(['#!/bin/sh', "trap 'kill $pids' INT TERM", *started, 'wait', ''])
 
 
 def _size(text: str) -> tuple[int, int]:
