@@ -1,0 +1,140 @@
+"""From sightings that belong together to measured joints: triangulated, or on one ray at the depth of mono 3D."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pose3d_ros.fuse.observations import LIMB, Floats, Observations
+from pose3d_ros.fuse.sides import LOWER, UPPER, exchanged_views
+from pose3d_ros.fuse.triangulate import triangulate
+from pose3d_ros.skeleton import LIMBS12
+
+_FIRST_SPEED = 1.2    # m/s, one standard deviation: of a joint whose motion is not known yet
+_LASTS_S = 0.5        # mono 3D is wrong in depth by nearly the same from frame to frame, for about this long
+_GUESSED_DEPTH = 4.0  # m, only to turn a speed into that of a ray
+_MOST_VIEWS = 8       # of exchanged_views
+
+
+@dataclass(frozen=True)
+class Measured:
+    """LIMBS12 of M people, measured now: position (M, 12, 3) m and covariance (M, 12, 3, 3), NaN where not seen.
+
+    views (M, 12): how many views each rests on; residual: px by view index, of all joints (..., ) that were
+    triangulated; outliers: how many joints of views were left out.
+    """
+
+    position: Floats
+    covariance: Floats
+    views: NDArray[np.intp]
+    residual: dict[int, Floats]
+    outliers: int
+
+
+def straightened(rays: Floats, sigma: Floats, exchanged: NDArray[np.bool_]) -> tuple[Floats, Floats]:
+    """Return rays (N, 12, 2) and sigma (N, 12) with left and right exchanged where exchanged (2, N) says so."""
+    flip = np.where(LIMBS12.lower, exchanged[LOWER][:, None], exchanged[UPPER][:, None])
+    mirror = LIMBS12.mirror
+    return np.where(flip[..., None], rays[:, mirror], rays), np.where(flip, sigma[:, mirror], sigma)
+
+
+def exchanged_within(seen: Observations, group: list[int], poses: Floats) -> NDArray[np.bool_]:
+    """Return which members of a group (2, len(group)) have their sides exchanged, without a past to go by."""
+    if not 2 <= len(group) <= _MOST_VIEWS:
+        return np.zeros((2, len(group)), dtype=bool)
+    sigma = np.nan_to_num(seen.sigma[group], nan=1.0)[:, None]
+    return exchanged_views(seen.rays[group][:, None], poses[seen.view[group]], sigma, LIMBS12)[:, :, 0]
+
+
+def measured(seen: Observations, rays: Floats, sigma: Floats, row: NDArray[np.intp], people: int, poses: Floats,
+             expected: tuple[Floats, Floats, Floats, Floats], focal: Floats, step: float) -> Measured:
+    """Measure the joints of so many people.
+
+    rays (N, 12, 2), sigma (N, 12): of seen, sides in order; row (N,): whose each sighting is, -1 for nobody's; poses
+    (V, 4, 4), focal (V,); expected: position, velocity (M, 12, 3), covariance and that of velocity (M, 12, 3, 3) at the
+    time of fusion, position NaN for who is new; step: s since the last time.
+    """
+    mine = np.flatnonzero(row >= 0)
+    view, owner = seen.view[mine], row[mine]
+    rays, sigma = _at_one_time(seen, mine, rays, sigma, owner, expected)
+    views = len(poses)
+    packed, spread = np.full((views, people, 12, 2), np.nan), np.full((views, people, 12), np.nan)
+    packed[view, owner], spread[view, owner] = rays, sigma
+    position, covariance = np.full((people, 12, 3), np.nan), np.full((people, 12, 3, 3), np.nan)
+    count = np.isfinite(spread).sum(axis=0)
+    residual: dict[int, Floats] = {}
+    outliers = 0
+    if views >= 2 and (count >= 2).any():
+        result = triangulate(packed, poses, np.nan_to_num(spread, nan=1.0))
+        position, covariance = result.points, result.covariance
+        found = np.isfinite(position[..., 0])
+        outliers = int((np.isfinite(spread) & found & ~result.used).sum())
+        residual = {v: (result.residual[v] * focal[v])[found & np.isfinite(result.residual[v])] for v in range(views)}
+        count = np.where(found, result.used.sum(axis=0), count)
+    _from_one_ray(seen, mine, owner, rays, sigma, expected, step, position, covariance)
+    count = np.where(np.isfinite(position[..., 0]), np.maximum(count, 1), 0)
+    return Measured(position, covariance, count, residual, outliers)
+
+
+def _at_one_time(seen: Observations, mine: NDArray[np.intp], rays: Floats, sigma: Floats, owner: NDArray[np.intp],
+                 expected: tuple[Floats, Floats, Floats, Floats]) -> tuple[Floats, Floats]:
+    """Return the rays (K, 12, 2) as they would have been at the time of fusion, and sigmas that include the doubt."""
+    position, velocity, _, spread = (values[owner] for values in expected)
+    age = seen.age[mine]
+    now = _local(seen, mine, position)
+    then = _local(seen, mine, position - age[:, None, None] * velocity)
+    moved = now[..., :2] / now[..., 2:] - then[..., :2] / then[..., 2:]
+    ahead = (now[..., 2] > 0.1) & (then[..., 2] > 0.1)
+    depth = np.where(ahead, now[..., 2], _GUESSED_DEPTH)
+    known = np.isfinite(position[..., 0])
+    speed = np.where(known, np.trace(spread, axis1=-2, axis2=-1) / 3, _FIRST_SPEED**2)
+    return (rays[mine] + np.where(ahead[..., None], moved, 0.0),
+            np.sqrt(sigma[mine]**2 + (age[:, None] / depth)**2 * speed))
+
+
+def _local(seen: Observations, mine: NDArray[np.intp], points: Floats) -> Floats:
+    """Return points (K, J, 3) of the common frame in the camera of each sighting; NaN in, 0.0 depth never out."""
+    local = np.einsum('kij,knj->kni', seen.rotation[mine], points) + seen.shift[mine][:, None]
+    local[..., 2] = np.where(np.abs(local[..., 2]) > 1e-6, local[..., 2], 1e-6)
+    return local
+
+
+def _from_one_ray(seen: Observations, mine: NDArray[np.intp], owner: NDArray[np.intp], rays: Floats, sigma: Floats,
+                  expected: tuple[Floats, Floats, Floats, Floats], step: float, position: Floats,
+                  covariance: Floats) -> None:
+    """Fill in, in place, joints that no two views agree on: on their sharpest ray, at the depth that mono 3D gives.
+
+    Where there is no mono 3D, the depth is the expected one, with so much doubt that it adds nothing.
+    """
+    known = np.isfinite(expected[0][owner][..., 0])
+    mono_depth = _local(seen, mine, seen.mono[mine][:, LIMB])[..., 2]
+    axis = seen.rotation[mine][:, 2]
+    mono_variance = np.einsum('ki,knij,kj->kn', axis, seen.mono_covariance[mine][:, LIMB], axis)
+    # its error repeats: many frames of it are worth no more than a few that are independent
+    mono_variance = mono_variance * np.where(known, 1 + 2 * _LASTS_S / max(step, 1e-3), 1.0)
+    expected_depth = _local(seen, mine, expected[0][owner])[..., 2]
+    blind = np.einsum('ki,knij,kj->kn', axis, expected[2][owner], axis) * 100 + 4.0
+    given = np.isfinite(mono_depth) & (mono_depth > 0.1)
+    depth = np.where(given, mono_depth, expected_depth)
+    variance = np.where(given, mono_variance, blind)
+    usable = np.isfinite(sigma) & (depth > 0.1)
+    at = np.stack([rays[..., 0] * depth, rays[..., 1] * depth, depth], axis=-1)
+    points = np.einsum('kji,knj->kni', seen.rotation[mine], at - seen.shift[mine][:, None])
+    slope = np.zeros((*depth.shape, 3, 3))
+    slope[..., 0, 0] = slope[..., 1, 1] = depth
+    slope[..., :2, 2], slope[..., 2, 2] = rays, 1.0
+    slope = np.swapaxes(seen.rotation[mine], -1, -2)[:, None] @ slope
+    noise = np.stack([sigma**2, sigma**2, variance], axis=-1)
+    spread = (slope * noise[..., None, :]) @ np.swapaxes(slope, -1, -2)
+    # where two views disagree, the one nearer to what is expected; somebody new has no such measure
+    off = np.linalg.norm(points - expected[0][owner], axis=-1)
+    price = np.where(usable, np.where(known, off / np.sqrt(np.trace(spread, axis1=-2, axis2=-1)), sigma), np.inf)
+    missing = np.isnan(position[..., 0])
+    best = np.full(missing.shape, np.inf)
+    for k in range(len(mine)):
+        better = missing[owner[k]] & (price[k] < best[owner[k]])
+        best[owner[k]] = np.where(better, price[k], best[owner[k]])
+        position[owner[k]] = np.where(better[:, None], points[k], position[owner[k]])
+        covariance[owner[k]] = np.where(better[:, None, None], spread[k], covariance[owner[k]])
