@@ -22,7 +22,7 @@ from pose3d_ros.camera import CalibrationError
 
 _TOML_LINE = re.compile(r'^[ \t]*(\[[^\[\],]+\][ \t]*(#.*)?|[\w."-]+[ \t]*=.*)$', re.MULTILINE)
 _YAML_LINE = re.compile(r'^[ \t]*[\w."-]+[ \t]*:', re.MULTILINE)
-_CLOSEST = 0.005  # m between two cameras: closer, a unit has been given that the file does not have
+_CLOSEST = 0.01   # m between two cameras: closer, a unit has been given that the file does not have
 
 
 def load_calibration(path: str | Path, *, unit_m: float | None = None,

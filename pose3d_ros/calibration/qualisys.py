@@ -23,6 +23,7 @@ from pose3d_ros.camera import CalibrationError, Camera
 
 _SUBPIXELS = 64.0
 _FULL_RESOLUTION = 1080
+_SMALLEST = 100  # px of a sensor
 _OPTICAL_T_QUALISYS = np.diag([1.0, -1.0, -1.0])
 
 
@@ -62,11 +63,11 @@ def _lens(element: ElementTree.Element, source: str) -> Camera:
 
 def _region(element: ElementTree.Element, lens: ElementTree.Element, source: str) -> tuple[int, int, int, int]:
     """Return left, top, width, height of the video on the sensor, px; the whole sensor where nothing is said."""
+    sensor = [(_number(lens, f'sensorMax{axis}', source) - _number(lens, f'sensorMin{axis}', source) + 1) / _SUBPIXELS
+              for axis in 'UV']
     region = element.find('fov_video')
     if region is None:
-        ends = {key: _number(lens, f'sensor{key}', source) for key in ('MinU', 'MaxU', 'MinV', 'MaxV')}
-        size = [math.ceil((ends[f'Max{axis}'] - ends[f'Min{axis}'] + 1) / _SUBPIXELS) for axis in 'UV']
-        left, top, width, height = 0, 0, *size
+        left, top, width, height = 0, 0, math.ceil(sensor[0]), math.ceil(sensor[1])
     else:
         left, right, top, bottom = (int(_number(region, key, f'{source}: fov_video'))
                                     for key in ('left', 'right', 'top', 'bottom'))
@@ -74,6 +75,9 @@ def _region(element: ElementTree.Element, lens: ElementTree.Element, source: str
     if width <= 1 or height <= 1:
         raise CalibrationError(f'{source}: shows a video of {width} x {height} px; it is no video camera, leave it out '
                                'of the file')
+    if sensor[0] < max(left + width - 1, _SMALLEST) or sensor[1] < max(top + height - 1, _SMALLEST):
+        raise CalibrationError(f'{source}: shows {width} x {height} px of a sensor of {sensor[0]:.1f} x {sensor[1]:.1f} '
+                               'px; its numbers must be in 1/64 px, as QTM exports them (other tools write px)')
     return left, top, width, height
 
 
