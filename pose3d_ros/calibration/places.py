@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -81,3 +82,22 @@ def metres(translation: ArrayLike, unit_m: float | None, source: str) -> NDArray
             f'{source}: translation is {length:g} long, too far for metres; if the file is in millimetres: pose3d '
             'convert calibration FILE --unit mm --out FILE.yaml (--unit m if it is right)')
     return shift
+
+
+def with_up(cameras: Mapping[str, CalibratedCamera], up: ArrayLike) -> dict[str, CalibratedCamera]:
+    """Return the cameras in a world with the same origin whose z points where `up` (3) did, turned no more than that.
+
+    For files whose world is a camera: where that one stands upright, up is (0, -1, 0), and y becomes the way it looks.
+    Raises CalibrationError for an up that is no direction.
+    """
+    direction = np.asarray(up, dtype=np.float64)
+    length = float(np.linalg.norm(direction)) if direction.shape == (3,) else 0.0
+    if not np.isfinite(length) or length == 0:
+        raise CalibrationError(f'up {direction.tolist()} is no direction; expected three numbers such as 0,-1,0')
+    x, y, z = direction / length
+    axis, sine = np.array([y, -x, 0.0]), float(np.hypot(x, y))  # up cross z
+    axis = np.array([1.0, 0.0, 0.0]) if sine < 1e-12 else axis / sine
+    world_T_new = np.eye(4)
+    world_T_new[:3, :3] = Rotation.from_rotvec(-np.arctan2(sine, z) * axis).as_matrix()
+    return {name: camera if camera.camera_T_world is None else
+            replace(camera, camera_T_world=camera.camera_T_world @ world_T_new) for name, camera in cameras.items()}

@@ -76,8 +76,8 @@ def _region(element: ElementTree.Element, lens: ElementTree.Element, source: str
         raise CalibrationError(f'{source}: shows a video of {width} x {height} px; it is no video camera, leave it out '
                                'of the file')
     if sensor[0] < max(left + width - 1, _SMALLEST) or sensor[1] < max(top + height - 1, _SMALLEST):
-        raise CalibrationError(f'{source}: shows {width} x {height} px of a sensor of {sensor[0]:.1f} x {sensor[1]:.1f} '
-                               'px; its numbers must be in 1/64 px, as QTM exports them (other tools write px)')
+        raise CalibrationError(f'{source}: shows {width} x {height} px of a sensor of {sensor[0]:.1f} x {sensor[1]:.1f}'
+                               ' px; its numbers must be in 1/64 px, as QTM exports them (other tools write px)')
     return left, top, width, height
 
 

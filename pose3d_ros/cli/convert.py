@@ -15,6 +15,7 @@ from pose3d_ros.calibration import (
     save_calibration,
     static_transform_launch,
     static_transforms,
+    with_up,
 )
 from pose3d_ros.cli.errors import UserError
 from pose3d_ros.cli.figures import print_table
@@ -40,6 +41,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
                              help='TF frame that is the world of the calibration (default: world)')
     calibration.add_argument('--unit', choices=_UNITS,
                              help='of the translations in OpenCV and TOML files, which do not say it (default: m)')
+    calibration.add_argument('--up', type=_direction, metavar='X,Y,Z',
+                             help='what is up in the world of the file; written files then have z up. Where the world '
+                                  'is an upright camera (Kalibr, OpenCV): --up=0,-1,0')
     calibration.add_argument('--size', type=_size, metavar='WIDTHxHEIGHT',
                              help='of the images in px, for OpenCV files that do not say it')
 
@@ -47,6 +51,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(args: argparse.Namespace) -> int:
     """Show the cameras, and write what is asked for. Raises CalibrationError and UserError."""
     cameras = load_calibration(args.file, unit_m=None if args.unit is None else _UNITS[args.unit], size=args.size)
+    if args.up is not None:
+        cameras = with_up(cameras, args.up)
     show(cameras)
     targets = [path for path in (args.out, args.static_tf) if path is not None]
     for path in targets:
@@ -93,6 +99,16 @@ def _script(cameras: Mapping[str, CalibratedCamera], parent: str) -> str:
     commands = static_transforms(cameras, parent).splitlines()
     started = [f'{command} & pids="$pids $!"' for command in commands]
     return '\n'.join(['#!/bin/sh', "trap 'kill $pids' INT TERM", *started, 'wait', ''])
+
+
+def _direction(text: str) -> tuple[float, ...]:
+    try:
+        values = tuple(float(part) for part in text.split(','))
+    except ValueError:
+        values = ()
+    if len(values) != 3:
+        raise argparse.ArgumentTypeError(f'{text!r} is no direction such as 0,-1,0')
+    return values
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -34,7 +34,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
                     'summary.json in a folder per video, or in one folder for several cameras together.')
     parser.add_argument('videos', nargs='+', type=Path, metavar='VIDEO')
     parser.add_argument('--calibration', type=Path, required=True, metavar='FILE',
-                        help='camera_info YAML of ROS, or a calibration file of several cameras')
+                        help='of ROS, OpenCV, Kalibr, Pose2Sim, aniposelib, Qualisys or our own (docs/calibration.md)')
     parser.add_argument('--camera', default='', metavar='NAME',
                         help='which camera of the calibration file; by default the one named like the video')
     parser.add_argument('--out', type=Path, default=Path('out/run'), metavar='DIR', help='default: out/run')
