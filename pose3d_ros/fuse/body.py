@@ -18,6 +18,7 @@ _LENGTHS = {
     ('left_knee', 'left_ankle'): (0.15, 0.65), ('right_knee', 'right_ankle'): (0.15, 0.65),
 }
 BONES = np.array([[HUMAN17.index(a), HUMAN17.index(b)] for a, b in _LENGTHS], dtype=np.intp)
+_LEVELS = (slice(0, 2), slice(2, 6), slice(6, 10))  # bones of one level share no joint
 _RANGE = np.array(list(_LENGTHS.values()))
 _TRUNK_LENGTH = (0.22, 0.85)  # m, between hips and shoulders of one side; bends, so that it is only checked
 _TRUNK = np.array([[HUMAN17.index(f'{side}_hip'), HUMAN17.index(f'{side}_shoulder')] for side in ('left', 'right')])
@@ -80,16 +81,17 @@ class BoneLengths:
         triangulated well hardly at all.
         """
         position = position.copy()
-        for n, (a, b) in enumerate(BONES):
+        for bones in _LEVELS:
+            a, b = BONES[bones].T
             off = position[:, b] - position[:, a]
             length = np.linalg.norm(off, axis=-1)
-            use = np.isfinite(length) & (length > 1e-3) & (self.count[:, n] >= _RELIABLE)
-            along = np.where(use[:, None], off / np.where(use, length, 1.0)[:, None], 0.0)
-            share_a, share_b = (np.einsum('mi,mij,mj->m', along, covariance[:, joint], along) for joint in (a, b))
-            scale = np.where(use, (length - self.mean[:, n]) / (share_a + share_b + _BONE_SIGMA**2), 0.0)[:, None]
-            pull_a, pull_b = (np.einsum('mij,mj->mi', covariance[:, joint], along) * scale for joint in (a, b))
-            position[:, a] += np.where(use[:, None], pull_a, 0.0)
-            position[:, b] -= np.where(use[:, None], pull_b, 0.0)
+            use = np.isfinite(length) & (length > 1e-3) & (self.count[:, bones] >= _RELIABLE)
+            along = np.where(use[..., None], off / np.where(use, length, 1.0)[..., None], 0.0)
+            pull_a, pull_b = (np.einsum('mnij,mnj->mni', covariance[:, joint], along) for joint in (a, b))
+            share = np.einsum('mni,mni->mn', pull_a + pull_b, along) + _BONE_SIGMA**2
+            scale = np.where(use, (length - self.mean[:, bones]) / share, 0.0)[..., None]
+            position[:, a] += np.where(use[..., None], pull_a * scale, 0.0)
+            position[:, b] -= np.where(use[..., None], pull_b * scale, 0.0)
         return position
 
 
@@ -120,7 +122,7 @@ def middle_joints(position: Floats, covariance: Floats, mono: Floats, row: NDArr
     middle = np.where(some[:, None, None], mean, middle)
     variance = np.where(some, badness / np.where(some, total, 1.0) + _LEAST_MIDDLE**2, variance)
     trunk = covariance[:, LIMB[_FIT_TRUNK]]
-    own = np.isfinite(position[:, LIMB[_FIT_TRUNK]]).all(axis=-1)
+    own: NDArray[np.bool_] = np.asarray(np.isfinite(position[:, LIMB[_FIT_TRUNK]]).all(axis=-1))
     spread = np.einsum('mj,mjik->mik', own, np.where(own[..., None, None], trunk, 0.0))
     spread = spread / np.maximum(own.sum(axis=1), 1)[:, None, None]
     spread = spread + variance[:, None, None] * np.eye(3)
@@ -130,7 +132,7 @@ def middle_joints(position: Floats, covariance: Floats, mono: Floats, row: NDArr
 def _carried(limbs: Floats, mono: Floats) -> tuple[Floats, Floats]:
     """Fit mono (K, 17, 3) to limbs (K, 12, 3): its middle joints there (K, 5, 3), mean squared misfit (K,) m^2."""
     source = mono[:, LIMB]
-    known = np.isfinite(source).all(axis=-1) & np.isfinite(limbs).all(axis=-1)
+    known: NDArray[np.bool_] = np.asarray(np.isfinite(source).all(axis=-1) & np.isfinite(limbs).all(axis=-1))
     enough = (known & _FIT_TRUNK).sum(axis=1) >= 3
     weight = np.where(known, np.where(_FIT_TRUNK, 1.0, 0.1), 0.0)
     weight = weight / np.maximum(weight.sum(axis=1), 1e-9)[:, None]

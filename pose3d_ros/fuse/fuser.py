@@ -109,12 +109,13 @@ class Fuser:
         people, poses = self._people, np.stack([view.camera_T_world for view in views])
         costs, exchanged = match.track_costs(seen, *people.expected())
         row = match.assign(seen, costs, people.ids, self._memory)
-        self.counters['evicted'] += match.evict(seen, row, costs)
+        evicted = match.evict(seen, row, costs)
+        self.counters['evicted'] += len(evicted)
         self.counters['matched'] += int((row >= 0).sum())
         self.counters['unmatched'] += int((row < 0).sum())
         sides = self._sides(exchanged, row)
         old = len(people)
-        for group in self._newcomers(seen, row, costs):
+        for group in self._newcomers(seen, row, costs, evicted):
             self._last_id += 1
             self.counters['born'] += 1
             row[group] = people.add(self._last_id, stamp_ns)
@@ -142,21 +143,31 @@ class Fuser:
                     sides[part, members] = ~sides[part, members]
         return sides
 
-    def _newcomers(self, seen: Observations, row: NDArray[np.intp], costs: Floats) -> list[list[int]]:
-        """Return groups of sightings that belong to nobody yet, each of one person."""
+    def _newcomers(self, seen: Observations, row: NDArray[np.intp], costs: Floats,
+                   evicted: list[int]) -> list[list[int]]:
+        """Return groups of sightings that belong to nobody yet, each of one person.
+
+        Several views make somebody new. One view does with its mono 3D, but not where others see somebody, or where it
+        was evicted: most likely it is him, whom this camera sees badly.
+        """
         taken = np.zeros(costs.shape, dtype=bool)   # whom the view of a sighting has found already
         for n in np.flatnonzero(row >= 0):
             taken[row[n], seen.view == seen.view[n]] = True
         again = (row < 0) & (np.where(taken, costs, np.inf) < match.GATE).any(axis=0)
         self.counters['duplicates'] += int(again.sum())
-        placed = np.isfinite(match.trunk_of(seen.mono, seen.mono_covariance)[0]).all(axis=-1)
-        joints = self._people.joints
-        gaps = match.place_gaps(joints.position, joints.covariance, seen.mono, seen.mono_covariance)
-        found = np.isin(np.arange(len(costs)), row)[:, None]
-        # seen by one camera where others see somebody: most likely him, whom this camera sees badly
-        near = (np.where(found & ~taken, gaps, np.inf) < _SAME_PLACE).any(axis=0)
-        return [group for group in match.grouped(seen, np.flatnonzero((row < 0) & ~again))
-                if len(group) > 1 or (placed[group[0]] and not near[group[0]])]  # one ray alone has no place
+        groups = match.grouped(seen, np.flatnonzero((row < 0) & ~again))
+        alone = np.array([group[0] for group in groups if len(group) == 1 and group[0] not in evicted], dtype=np.intp)
+        if not len(alone):
+            return [group for group in groups if len(group) > 1]
+        joints, found = self._people.joints, np.isin(np.arange(len(costs)), row)[:, None]
+        mono, spread = seen.mono[alone], seen.mono_covariance[alone]
+        gaps = match.place_gaps(joints.position, joints.covariance, mono, spread)
+        doubtful = (np.where(found & ~taken[:, alone], gaps, np.inf) < _SAME_PLACE).any(axis=0)
+        new = np.array([n for group in groups for n in group if len(group) > 1], dtype=np.intp)
+        gaps = match.place_gaps(seen.mono[new], seen.mono_covariance[new], mono, spread)
+        doubtful |= (np.where(seen.view[new][:, None] != seen.view[alone], gaps, np.inf) < _SAME_PLACE).any(axis=0)
+        doubtful |= np.isnan(match.trunk_of(mono, spread)[0]).any(axis=-1)  # one ray alone has no place
+        return [group for group in groups if len(group) > 1] + [[int(n)] for n in alone[~doubtful]]
 
     def _note(self, seen: Observations, row: NDArray[np.intp], now: Measured, views: list[View],
               stamp_ns: int) -> None:
@@ -174,8 +185,9 @@ class Fuser:
             known.score = float(seen.score[members].max())
             best = seen.confidence[members].max(axis=0)
             known.observed[LIMB] = now.views[person] > 0
-            known.confidence = np.full(17, np.median(best))
-            known.confidence[LIMB] = np.where(now.views[person] > 0, best, 0.5 * np.median(best))
+            usual = best[best > 0].mean()
+            known.confidence = np.full(17, usual)
+            known.confidence[LIMB] = np.where(now.views[person] > 0, best, 0.5 * usual)
             self._memory.update({seen.key[n]: known.id for n in members if seen.key[n][1]})
 
     def _real(self, seen: Observations, row: NDArray[np.intp], now: Measured, old: int) -> NDArray[np.bool_]:
@@ -195,6 +207,8 @@ class Fuser:
     def _not_known_before(self, old: int, stamp_ns: int) -> NDArray[np.bool_]:
         """Give newcomers the id of somebody lost near by; return which rows (M,) stay."""
         stays = np.ones(len(self._people), dtype=bool)
+        if old == len(self._people):
+            return stays
         place = np.nanmedian(np.nan_to_num(self._people.joints.position, nan=np.inf), axis=1)
         for new in range(old, len(self._people)):
             best, nearest = -1, np.inf

@@ -18,7 +18,7 @@ from pose3d_ros.fuse.sides import LOWER, UPPER
 from pose3d_ros.skeleton import HUMAN17, LIMBS12
 
 GATE = 4.0          # two of whom the cost is higher are not the same person
-_CUT = 9.0          # what an outlier costs
+_CUT = 9.0         # what an outlier costs
 _LANDMARK = 0.03    # m, two views mean different points of the body by the same joint, by about this much
 _SPEED = 1.2        # m/s, of people whose motion is not known yet
 _MEMORY = 0.4       # costs are so much less where the camera's own tracker says that it is the same person
@@ -78,7 +78,7 @@ def trunk_of(position: Floats, covariance: Floats) -> tuple[Floats, Floats]:
 
 
 def _mahalanobis(off: Floats, covariance: Floats) -> Floats:
-    known = np.isfinite(off).all(axis=-1) & np.isfinite(covariance).all(axis=(-1, -2))
+    known: NDArray[np.bool_] = np.asarray(np.isfinite(off).all(axis=-1) & np.isfinite(covariance).all(axis=(-1, -2)))
     safe = np.where(known[:, None, None], covariance, np.eye(3))
     squared = np.einsum('ni,ni->n', off, np.linalg.solve(safe, np.where(known[:, None], off, 0.0)[..., None])[..., 0])
     return np.where(known, squared, np.nan)
@@ -159,22 +159,22 @@ def assign(seen: Observations, cost: Floats, ids: list[int], memory: Mapping[tup
     return found
 
 
-def evict(seen: Observations, label: NDArray[np.intp], cost: Floats) -> int:
-    """Take sightings whose rays do not meet those of the others out of their person, in place; return how many.
+def evict(seen: Observations, label: NDArray[np.intp], cost: Floats) -> list[int]:
+    """Take sightings whose rays do not meet those of the others out of their person, in place; return which.
 
     label (N,): the person of each, -1 for none; cost (M, N) of track_costs. The one that disagrees most goes first.
     """
-    removed = 0
+    removed: list[int] = []
     first, second = np.nonzero(np.triu((label[:, None] == label) & (label >= 0)[:, None], 1))
     if not len(first):
-        return 0
+        return removed
     pairs = pair_costs(seen, first, second)
     bad = pairs > 1.5 * GATE
     while bad.any():
         votes = np.bincount(np.concatenate([first[bad], second[bad]]), minlength=len(seen)).astype(float)
         worst = int(np.argmax(votes + 1e-3 * np.where(label >= 0, cost[label, np.arange(len(seen))], 0.0)))
         label[worst] = -1
-        removed += 1
+        removed.append(worst)
         bad &= (first != worst) & (second != worst)
     return removed
 
@@ -195,7 +195,8 @@ def grouped(seen: Observations, chosen: NDArray[np.intp]) -> list[list[int]]:
         if not costs[a, b] < GATE:
             break
         one, other = of[a], of[b]
-        if one != other and (costs[np.ix_(groups[one], groups[other])] < GATE).all():
+        between = costs[np.ix_(groups[one], groups[other])]
+        if one != other and between.mean() < GATE and between.max() < 1.5 * GATE:
             groups[one] += groups[other]
             for member in groups[other]:
                 of[member] = one

@@ -102,16 +102,20 @@ class People:
         return jumps
 
     def published(self, stamp_ns: int, confirm: int, most_predicted_s: float) -> list[Person3D]:
-        """Return the people in the order of their ids, without those nobody has seen for longer than that."""
+        """Return the people in the order of their ids, without those nobody has seen for too long.
+
+        Somebody who was never confirmed is not predicted.
+        """
         result = []
         for row in np.argsort(self.ids, kind='stable'):
             known = self.known[row]
             away = (stamp_ns - known.stamp_ns) * 1e-9
-            if away > most_predicted_s or np.isnan(self.joints.position[row, :, 0]).all():
-                continue
-            tracked = PersonState.TRACKED if known.seen >= confirm else PersonState.TENTATIVE
-            state = tracked if away == 0 else PersonState.PREDICTED
             there = np.isfinite(self.joints.position[row, :, 0])
+            confirmed = known.seen >= confirm
+            if away > (most_predicted_s if confirmed else 0.0) or not there.any():
+                continue
+            tracked = PersonState.TRACKED if confirmed else PersonState.TENTATIVE
+            state = tracked if away == 0 else PersonState.PREDICTED
             observed = known.observed & (away == 0)
             fade = np.exp(-away / 0.3)
             result.append(Person3D(
