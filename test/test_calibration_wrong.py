@@ -181,6 +181,7 @@ def test_qualisys_with_a_camera_twice_or_none(tmp_path):
     ('%YAML:1.0\n---\ncamera_matrix: !!opencv-matrix\n   rows: 3\n   cols: [3\n', 'OpenCV cannot read it'),
     ('K: !!opencv-matrix\n  rows: 3\n', 'OpenCV cannot read it'),
     ('made: 2024-13-45\n', 'is not valid YAML'),
+    ('a: \x00\n', 'is not valid YAML .unacceptable character.* position 3'),
 ])
 def test_files_that_are_not_whole_or_of_another_kind(tmp_path, text, reason, capfd):
     refused(text_file(tmp_path, text), reason)

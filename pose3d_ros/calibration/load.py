@@ -109,7 +109,7 @@ def _yaml(text: str, source: str) -> Mapping[str, Any]:
     except yaml.YAMLError as error:
         mark = getattr(error, 'problem_mark', None)
         where = f' in line {mark.line + 1}' if mark else ''
-        reason = getattr(error, 'problem', None) or error
+        reason = ' '.join(str(getattr(error, 'problem', None) or error).split())  # on one line
         raise CalibrationError(f'{source}: is not valid YAML{where} ({reason})') from None
     except ValueError as error:  # such as a date that is none
         raise CalibrationError(f'{source}: is not valid YAML ({error})') from None
