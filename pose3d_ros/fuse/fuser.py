@@ -233,7 +233,8 @@ class Fuser:
     def _not_twice(self, seen: Observations, row: NDArray[np.intp]) -> NDArray[np.bool_]:
         """Find people followed under two ids, by different cameras each; return which rows (M,) stay."""
         people = self._people
-        stays, alike = np.ones(len(people), dtype=bool), {}
+        stays = np.ones(len(people), dtype=bool)
+        alike = {pair: calls - 1 for pair, calls in self._alike.items() if calls > 1}
         members = [np.flatnonzero(row == person) for person in range(len(people))]
         lonely = [person for person in range(len(people)) if len(members[person]) == 1]
         gaps = match.place_gaps(people.joints.position, people.joints.covariance, people.joints.position[lonely],
@@ -244,14 +245,14 @@ class Fuser:
                         seen.view[members[person][0]] in seen.view[members[other]]):
                     continue
                 first = np.repeat(members[person], len(members[other]))
-                if (match.pair_costs(seen, first, members[other]) >= match.GATE).any():
+                if match.pair_costs(seen, first, members[other]).mean() >= match.GATE:
                     continue
-                older, younger = sorted((int(person), int(other)), key=lambda r: people.known[r].id)
-                key = (people.known[older].id, people.known[younger].id)
-                alike[key] = self._alike.get(key, 0) + 1
-                if alike[key] >= _MERGE_CALLS:
+                older, younger = sorted((people.known[person].id, people.known[other].id))
+                alike[older, younger] = self._alike.get((older, younger), 0) + 1
+                if alike[older, younger] >= _MERGE_CALLS:  # the better known joints go on under the older id
                     self.counters['merged'] += 1
-                    stays[younger] = False
-                    self._rename(key[1], key[0])
+                    people.known[other].id = older
+                    stays[person] = False
+                    self._rename(younger, older)
         self._alike = alike
         return stays

@@ -100,25 +100,35 @@ def track_costs(seen: Observations, position: Floats, velocity: Floats, covarian
     position, velocity (M, 12, 3), covariance, velocity_covariance (M, 12, 3, 3): LIMBS12 at the time of fusion; each is
     looked at where it was when the view was taken.
     """
-    age = seen.age[:, None, None]
-    local = np.einsum('nij,mnkj->mnki', seen.rotation, position[:, None] - age * velocity[:, None])
-    local += seen.shift[:, None]
-    depth = np.where(local[..., 2] > 0.1, local[..., 2], np.nan)
-    projected = local[..., :2] / depth[..., None]
-    slope = (seen.rotation[:, None, :2] - projected[..., None] * seen.rotation[:, None, 2:]) / depth[..., None, None]
-    spread = slope @ covariance[:, None] @ np.swapaxes(slope, -1, -2)
-    speed = np.trace(velocity_covariance, axis1=-2, axis2=-1)[:, None] / 3
-    own = (speed * seen.age[:, None]**2 + _LANDMARK**2) / depth**2
-    straight, mirrored = (_planar(seen.rays[:, order] - projected, spread, own + seen.sigma[:, order]**2)
+    expected = tuple(values[:, None] for values in (position, velocity, covariance, velocity_covariance))
+    projected, spread, own = looked_at(seen.rotation, seen.shift, seen.age, *expected)
+    straight, mirrored = (planar_distance(seen.rays[:, order] - projected, spread, own + seen.sigma[:, order]**2)
                           for order in (slice(None), _MIRROR))
     # a joint behind the camera cannot have been seen by it
-    behind = ~(local[..., 2] > 0.1) & np.isfinite(position[:, None, :, 0])
+    behind = np.isnan(projected[..., 0]) & np.isfinite(position[:, None, :, 0])
     straight, mirrored = (np.where(behind & seen.seen[:, order], 2 * _CUT, squared)
                           for squared, order in ((straight, slice(None)), (mirrored, _MIRROR)))
     return _body_cost(straight, mirrored)
 
 
-def _planar(off: Floats, spread: Floats, own: Floats) -> Floats:
+def looked_at(rotation: Floats, shift: Floats, age: Floats, position: Floats, velocity: Floats, covariance: Floats,
+              velocity_covariance: Floats) -> tuple[Floats, Floats, Floats]:
+    """Return where N cameras should have seen joints: rays (..., N, 12, 2), their covariance and a variance on top.
+
+    rotation (N, 3, 3), shift (N, 3) of the cameras, age (N,) s of what they saw; position, velocity (..., N, 12, 3) at
+    the time of fusion, covariance and that of velocity (..., N, 12, 3, 3). The variance (..., N, 12) of each axis is
+    that of the motion since, and of what two cameras mean by a joint. NaN for a joint behind the camera.
+    """
+    local = np.einsum('nij,...nkj->...nki', rotation, position - age[:, None, None] * velocity) + shift[:, None]
+    depth = np.where(local[..., 2] > 0.1, local[..., 2], np.nan)
+    projected = local[..., :2] / depth[..., None]
+    slope = (rotation[:, None, :2] - projected[..., None] * rotation[:, None, 2:]) / depth[..., None, None]
+    speed = np.trace(velocity_covariance, axis1=-2, axis2=-1) / 3
+    return (projected, slope @ covariance @ np.swapaxes(slope, -1, -2),
+            (speed * age[:, None]**2 + _LANDMARK**2) / depth**2)
+
+
+def planar_distance(off: Floats, spread: Floats, own: Floats) -> Floats:
     """Return the squared distance per axis of off (..., 2) under covariance spread (..., 2, 2) + own (...) I."""
     xx, xy, yy = spread[..., 0, 0] + own, spread[..., 0, 1], spread[..., 1, 1] + own
     x, y = off[..., 0], off[..., 1]

@@ -7,15 +7,19 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pose3d_ros.fuse.match import looked_at, planar_distance
 from pose3d_ros.fuse.observations import LIMB, Floats, Observations
 from pose3d_ros.fuse.sides import LOWER, UPPER, exchanged_views
 from pose3d_ros.fuse.triangulate import triangulate
 from pose3d_ros.skeleton import LIMBS12
 
 _FIRST_SPEED = 1.2    # m/s, one standard deviation: of a joint whose motion is not known yet
-_LASTS_S = 0.5        # mono 3D is wrong in depth by nearly the same from frame to frame, for about this long
+# Mono 3D is wrong in depth by nearly the same for about a second: as many frames as lie in this time [s] say no more
+# than one. Were it the whole second, the filter would be lost in depth while one camera sees somebody.
+_LASTS_S = 0.1
 _GUESSED_DEPTH = 4.0  # m, only to turn a speed into that of a ray
 _MOST_VIEWS = 8       # of exchanged_views
+_FAR = 8.0            # squared distance per axis from where a joint was expected at which a ray is doubted
 
 
 @dataclass(frozen=True)
@@ -58,24 +62,40 @@ def measured(seen: Observations, rays: Floats, sigma: Floats, row: NDArray[np.in
     """
     mine = np.flatnonzero(row >= 0)
     view, owner = seen.view[mine], row[mine]
+    doubted = _doubted(seen, mine, rays, sigma, owner, expected)
     rays, sigma = _at_one_time(seen, mine, rays, sigma, owner, expected)
+    sigma = np.where(doubted, np.nan, sigma)
+    rays = np.where(doubted[..., None], np.nan, rays)
     views = len(poses)
     packed, spread = np.full((views, people, 12, 2), np.nan), np.full((views, people, 12), np.nan)
     packed[view, owner], spread[view, owner] = rays, sigma
     position, covariance = np.full((people, 12, 3), np.nan), np.full((people, 12, 3, 3), np.nan)
     count = np.isfinite(spread).sum(axis=0)
     residual: dict[int, Floats] = {}
-    outliers = 0
+    outliers = int(doubted.sum())
     if views >= 2 and (count >= 2).any():
         result = triangulate(packed, poses, np.nan_to_num(spread, nan=1.0))
         position, covariance = result.points, result.covariance
         found = np.isfinite(position[..., 0])
-        outliers = int((np.isfinite(spread) & found & ~result.used).sum())
+        outliers += int((np.isfinite(spread) & found & ~result.used).sum())
         residual = {v: (result.residual[v] * focal[v])[found & np.isfinite(result.residual[v])] for v in range(views)}
         count = np.where(found, result.used.sum(axis=0), count)
     _from_one_ray(seen, mine, owner, rays, sigma, expected, step, position, covariance)
     count = np.where(np.isfinite(position[..., 0]), np.maximum(count, 1), 0)
     return Measured(position, covariance, count, residual, outliers)
+
+
+def _doubted(seen: Observations, mine: NDArray[np.intp], rays: Floats, sigma: Floats, owner: NDArray[np.intp],
+             expected: tuple[Floats, Floats, Floats, Floats]) -> NDArray[np.bool_]:
+    """Return which rays (K, 12) are far from where their joint was expected while another view's is not.
+
+    Two views with one wrong have no majority; the past decides. Where all are far, the joint has moved.
+    """
+    at = looked_at(seen.rotation[mine], seen.shift[mine], seen.age[mine], *(values[owner] for values in expected))
+    squared = planar_distance(rays[mine] - at[0], at[1], at[2] + sigma[mine]**2)
+    near = np.zeros(expected[0].shape[:2], dtype=bool)
+    np.logical_or.at(near, owner, squared < _FAR)
+    return (squared >= _FAR) & near[owner]
 
 
 def _at_one_time(seen: Observations, mine: NDArray[np.intp], rays: Floats, sigma: Floats, owner: NDArray[np.intp],
@@ -113,7 +133,7 @@ def _from_one_ray(seen: Observations, mine: NDArray[np.intp], owner: NDArray[np.
     axis = seen.rotation[mine][:, 2]
     mono_variance = np.einsum('ki,knij,kj->kn', axis, seen.mono_covariance[mine][:, LIMB], axis)
     # its error repeats: many frames of it are worth no more than a few that are independent
-    mono_variance = mono_variance * np.where(known, 1 + 2 * _LASTS_S / max(step, 1e-3), 1.0)
+    mono_variance = mono_variance * np.where(known, 1 + _LASTS_S / max(step, 1e-3), 1.0)
     expected_depth = _local(seen, mine, expected[0][owner])[..., 2]
     blind = np.einsum('ki,knij,kj->kn', axis, expected[2][owner], axis) * 100 + 4.0
     given = np.isfinite(mono_depth) & (mono_depth > 0.1)

@@ -17,6 +17,7 @@ Floats = NDArray[np.float64]
 
 LIMB = HUMAN17.indices(LIMBS12.joints)   # (12,) where the limbs are in HUMAN17
 LEAST_JOINTS = 3                         # a sighting of fewer says too little about who it is
+_SAME_JOINT = 2.0                        # sigmas; two joints of one view so near to each other are one
 _LEAST_CONFIDENCE = 0.1                  # a joint below is a guess of the detector
 
 
@@ -83,6 +84,9 @@ def observe(views: Sequence[View], stamp_ns: int, counters: Counter[str]) -> Obs
     seen = np.isfinite(rays).all(axis=-1) & (sigma > 0) & np.isfinite(sigma) & (trust >= _LEAST_CONFIDENCE)
     enough = seen.sum(axis=1) >= LEAST_JOINTS
     counters['too_little_seen'] += int(count - enough.sum())
+    score = np.nan_to_num(np.array([person.confidence for _, _, person, _ in chosen]))
+    enough &= ~_again(np.array([index for index, _, _, _ in chosen]), np.where(seen[..., None], rays, np.nan),
+                      sigma / focal[:, None], score, counters)
     mono, spread = _mono(chosen)
     pose = np.array([view.camera_T_world for _, view, _, _ in chosen]).reshape(count, 4, 4)
     rotation, shift = pose[:, :3, :3], pose[:, :3, 3]
@@ -93,7 +97,7 @@ def observe(views: Sequence[View], stamp_ns: int, counters: Counter[str]) -> Obs
         np.where(seen[..., None], rays, np.nan)[keep],
         np.where(seen, sigma, np.nan)[keep] / focal[keep, None],
         np.where(seen, np.minimum(trust, 1.0), 0.0)[keep],
-        np.nan_to_num(np.array([person.confidence for _, _, person, _ in chosen]))[keep],
+        score[keep],
         np.array([(stamp_ns - view.stamp_ns) * 1e-9 for _, view, _, _ in chosen])[keep],
         rotation[keep], shift[keep], -np.einsum('nji,nj->ni', rotation, shift)[keep], mono[keep], spread[keep])
 
@@ -110,6 +114,22 @@ def _with_ids(people: Sequence[Person2D], counters: Counter[str]) -> list[tuple[
         counters['duplicate_ids'] += not own
         result.append((person, person.id if own else 0))
     return result
+
+
+def _again(view: NDArray[np.intp], rays: Floats, sigma: Floats, score: Floats,
+           counters: Counter[str]) -> NDArray[np.bool_]:
+    """Return which people (N,) another of the same view covers joint by joint: two detections of one person."""
+    again = np.zeros(len(view), dtype=bool)
+    first, second = np.nonzero(np.triu(view[:, None] == view, 1))
+    off = np.linalg.norm(rays[first] - rays[second], axis=-1) / sigma[first]
+    known = np.isfinite(off)
+    close = known & (off < _SAME_JOINT)
+    same = (known.sum(axis=1) >= LEAST_JOINTS) & (close.sum(axis=1) > 0.7 * known.sum(axis=1))
+    for a, b in zip(first[same], second[same], strict=True):
+        if not again[a] and not again[b]:
+            again[b if score[b] <= score[a] else a] = True
+    counters['duplicates'] += int(again.sum())
+    return again
 
 
 def _mono(chosen: list[tuple[int, View, Person2D, int]]) -> tuple[Floats, Floats]:
