@@ -20,7 +20,7 @@ import synthetic
 from pose3d_ros.calibration import CalibratedCamera, load_calibration, save_calibration
 from pose3d_ros.camera import Camera
 from pose3d_ros.cli import run_together
-from pose3d_ros.cli.fused_picture import FusedPictures, as_seen, in_camera
+from pose3d_ros.cli.fused_picture import FusedPictures, as_seen, in_camera, likely_up
 from pose3d_ros.cli.main import main
 from pose3d_ros.cli.places import config_file
 from pose3d_ros.cli.recording import COLUMNS, FILES
@@ -178,6 +178,17 @@ def test_a_video_that_breaks_off_leaves_the_people_in_view(tmp_path: Path, pipel
     assert json.loads((tmp_path / 'out' / 'summary.json').read_text())['cameras']['b']['missing_frames'] == 12
 
 
+def test_videos_without_a_single_image_leave_nothing(tmp_path: Path, pipelines: list[Seeing],
+                                                     monkeypatch: pytest.MonkeyPatch,
+                                                     capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(VideoReader, 'numbered', lambda self: (entry for entry in ()))
+    assert main(['run', *footage(tmp_path, 'ab'), '--calibration', calibration(tmp_path), '--together',
+                 '--out', str(tmp_path / 'out')]) == 1
+    assert 'no images that can be decoded' in capsys.readouterr().err.splitlines()[-1]
+    assert list((tmp_path / 'out').iterdir()) == []
+    assert all(pipeline.closed for pipeline in pipelines)
+
+
 def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     """Return the one line with which the command gives up."""
     assert main(['run', *arguments]) == 1
@@ -229,6 +240,16 @@ def test_people_of_the_world_are_drawn_where_each_camera_sees_them() -> None:
     wrist = as_seen(in_camera(person, pose), CAMERA).pixels[HUMAN17.index('left_wrist')]
     x, y = np.round(wrist).astype(int)  # small images are shown as they are
     assert (np.abs(drawn[y - 4:y + 5, x - 4:x + 5].astype(int) - LEFT[::-1]).max(axis=-1) < 40).any()
+
+
+@pytest.mark.parametrize('height', [-0.3, 1.0, 3.0, 8.0])
+def test_which_way_is_up_is_told_from_the_cameras_of_one_side(height: float) -> None:
+    poses = np.array([looking((x, -3.0, height), (0.5 * x, 0.0, 0.7)) for x in (-2.0, 0.0, 1.0)])
+    assert likely_up(poses).argmax() == np.abs(likely_up(poses)).argmax() == 2
+    other_world = np.eye(4)
+    other_world[:3, :3] = [[1, 0, 0], [0, 0, 1], [0, -1, 0]]  # its y points down
+    turned = likely_up(poses @ other_world)
+    assert np.abs(turned).argmax() == 1 and turned[1] < 0
 
 
 def test_who_is_out_of_view_leaves_no_label_there() -> None:

@@ -131,7 +131,7 @@ def record(team: Team, footage: Synchronised, out: Path) -> dict[str, Any]:
             counts[len(people)] += 1
             for person in people:
                 tracks[person.id].append(select(person.position, person.skeleton, LIMBS12))
-        if not recording.frames:
+        if min(footage.missing.values()) == recording.frames:
             raise UserError('the videos hold no images that can be decoded')
         summary = {
             'people': {'mean': round(sum(n * times for n, times in counts.items()) / recording.frames, 2),
