@@ -102,11 +102,12 @@ def test_nan_rays_low_confidence_and_ids_given_twice() -> None:
     unsure = replace(b, joint_confidence=np.full_like(b.joint_confidence, 0.01))
     sure = replace(c, confidence=0.95)
     counters: Counter[str] = Counter()
-    people = [blind, unsure, sure, replace(c, confidence=0.5)]
+    people = [blind, unsure, sure, replace(b, id=c.id, confidence=0.5), replace(c, id=9)]  # the last: twice the same
     seen = observe([replace(view, people_2d=people)], view.stamp_ns, counters)
     assert seen.key == [('camera0', sure.id), ('camera0', 0)]
     assert counters['duplicate_ids'] == 1
     assert counters['too_little_seen'] == 2
+    assert counters['duplicates'] == 1
     assert np.isnan(seen.mono[1]).all()
 
 

@@ -24,6 +24,7 @@ from pose3d_ros.records import Person3D
 
 _RESIDUALS = 60       # calls over which a camera's residual is taken
 _MERGE_CALLS = 4      # two people who look the same for so many calls are one
+_TURN_CALLS = 4       # most views see a person's sides exchanged for so many calls: he is, and they are not
 _GHOST_CALLS = 5      # joints that make no body for so many calls are nobody
 _SAME_PLACE = 2.0     # squared distance per axis between trunks below which they are likely the same person's
 _REVIVE = (0.4, 1.5)  # m and m/s: how far from where somebody was lost he may be found again
@@ -131,16 +132,19 @@ class Fuser:
         self._keep(real)
 
     def _sides(self, exchanged: NDArray[np.bool_], row: NDArray[np.intp]) -> NDArray[np.bool_]:
-        """Return which sightings (2, N) have sides exchanged; where most views of a person say so, he is turned."""
+        """Return which sightings (2, N) have sides exchanged; where most views keep saying so, the person is."""
         sides = np.zeros((2, len(row)), dtype=bool)
         mine = np.flatnonzero(row >= 0)
         sides[:, mine] = exchanged[:, row[mine], mine]
         for person in np.unique(row[mine]):
-            members = row == person
+            members, turned = row == person, self._people.known[person].turned
             for part in (UPPER, LOWER):
-                if members.sum() > 2 and sides[part, members].sum() * 2 > members.sum():
+                most = members.sum() > 2 and sides[part, members].sum() * 2 > members.sum()
+                turned[part] = turned[part] + 1 if most else 0
+                if turned[part] >= _TURN_CALLS:
                     self._people.turn(person, part == LOWER)
                     sides[part, members] = ~sides[part, members]
+                    turned[part] = 0
         return sides
 
     def _newcomers(self, seen: Observations, row: NDArray[np.intp], costs: Floats,

@@ -26,13 +26,15 @@ _FAR = 8.0            # squared distance per axis from where a joint was expecte
 class Measured:
     """LIMBS12 of M people, measured now: position (M, 12, 3) m and covariance (M, 12, 3, 3), NaN where not seen.
 
-    views (M, 12): how many views each rests on; residual: px by view index, of all joints (..., ) that were
-    triangulated; outliers: how many joints of views were left out.
+    views (M, 12): how many views each rests on; doubted (M, 12): a ray was left out for being far from where the joint
+    was expected; residual: px by view index, of the joints that were triangulated; outliers: how many joints of views
+    were left out.
     """
 
     position: Floats
     covariance: Floats
     views: NDArray[np.intp]
+    doubted: NDArray[np.bool_]
     residual: dict[int, Floats]
     outliers: int
 
@@ -82,20 +84,22 @@ def measured(seen: Observations, rays: Floats, sigma: Floats, row: NDArray[np.in
         count = np.where(found, result.used.sum(axis=0), count)
     _from_one_ray(seen, mine, owner, rays, sigma, expected, step, position, covariance)
     count = np.where(np.isfinite(position[..., 0]), np.maximum(count, 1), 0)
-    return Measured(position, covariance, count, residual, outliers)
+    contested = np.zeros(count.shape, dtype=bool)
+    np.logical_or.at(contested, owner, doubted)
+    return Measured(position, covariance, count, contested, residual, outliers)
 
 
 def _doubted(seen: Observations, mine: NDArray[np.intp], rays: Floats, sigma: Floats, owner: NDArray[np.intp],
              expected: tuple[Floats, Floats, Floats, Floats]) -> NDArray[np.bool_]:
-    """Return which rays (K, 12) are far from where their joint was expected while another view's is not.
+    """Return which rays (K, 12) are far from where their joint was expected while as many others are not.
 
-    Two views with one wrong have no majority; the past decides. Where all are far, the joint has moved.
+    Two views with one wrong have no majority; the past decides. Where most are far, the joint has moved.
     """
     at = looked_at(seen.rotation[mine], seen.shift[mine], seen.age[mine], *(values[owner] for values in expected))
     squared = planar_distance(rays[mine] - at[0], at[1], at[2] + sigma[mine]**2)
-    near = np.zeros(expected[0].shape[:2], dtype=bool)
-    np.logical_or.at(near, owner, squared < _FAR)
-    return (squared >= _FAR) & near[owner]
+    votes = np.zeros(expected[0].shape[:2], dtype=np.intp)
+    np.add.at(votes, owner, (squared < _FAR).astype(np.intp) - (squared >= _FAR))
+    return np.asarray((squared >= _FAR) & (votes[owner] >= 0))
 
 
 def _at_one_time(seen: Observations, mine: NDArray[np.intp], rays: Floats, sigma: Floats, owner: NDArray[np.intp],

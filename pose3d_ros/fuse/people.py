@@ -15,6 +15,7 @@ from pose3d_ros.fuse.observations import LIMB, Floats, Observations
 from pose3d_ros.records import JointState, Person3D, PersonState
 from pose3d_ros.skeleton import HUMAN17
 
+_DOUBT = 1.6   # by so much the variance of a joint grows when a ray is left out for being far from it: it may be wrong
 _ENDS = np.array([joint.endswith(('elbow', 'wrist', 'knee', 'ankle')) for joint in HUMAN17.joints])
 
 
@@ -24,7 +25,8 @@ class Known:
 
     id; stamp_ns of the last call in which anybody saw him, seen: how many there were; the cameras that saw him then,
     how sure they were of him (score) and of the joints (17,), and which joints (17,) they saw; implausible: calls in a
-    row in which the joints made no body.
+    row in which the joints made no body; turned: calls in a row in which most views saw the sides exchanged, of arms
+    and of legs.
     """
 
     id: int
@@ -35,6 +37,7 @@ class Known:
     confidence: Floats = field(default_factory=lambda: np.zeros(17))
     observed: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(17, dtype=bool))
     implausible: int = 0
+    turned: list[int] = field(default_factory=lambda: [0, 0])
 
 
 class People:
@@ -89,6 +92,9 @@ class People:
         position, noise = np.full((people, 17, 3), np.nan), np.full((people, 17, 3, 3), np.nan)
         position[:, LIMB], noise[:, LIMB] = now.position, now.covariance
         jumps = int(joints.update(position, noise).sum())
+        doubted = np.zeros((people, 17), dtype=bool)
+        doubted[:, LIMB] = now.doubted
+        joints.covariance = np.where(doubted[..., None, None], _DOUBT * joints.covariance, joints.covariance)
         position[:, LIMB] = np.where(now.views[..., None] >= 2, now.position, np.nan)
         self.bones.learn(position, noise)
         joints.position = self.bones.pulled(joints.position, joints.covariance)
