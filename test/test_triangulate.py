@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.optimize import least_squares
 from scipy.spatial.transform import Rotation
 
 from pose3d_ros.fuse.sides import LOWER, UPPER, exchanged_views, with_sides
@@ -267,13 +268,32 @@ def test_a_prior_far_off_is_left_out_and_one_that_is_right_settles_a_quarrel() -
     far = triangulate(rays, world, SIGMA, prior=truth + 3.0, prior_covariance=ball(0.1, 200))
     np.testing.assert_allclose(far.points, triangulate(rays, world, SIGMA).points, atol=1e-8)
     assert (far.prior_share == 0).all()
-    quarrel = rays.copy()
-    quarrel[1] += 0.2  # 0.8 m off
-    assert np.isnan(triangulate(quarrel, world, SIGMA).points).mean() > 0.9
-    result = triangulate(quarrel, world, SIGMA, prior=truth + 0.05, prior_covariance=ball(0.1, 200))
-    assert result.used[0].all()
-    assert not result.used[1].any()
-    assert np.linalg.norm(result.points - truth, axis=-1).max() < 0.12
+    for liar in (0, 1):
+        quarrel = rays.copy()
+        quarrel[liar] += 0.2  # 0.8 m off
+        assert np.isnan(triangulate(quarrel, world, SIGMA).points).mean() > 0.9
+        result = triangulate(quarrel, world, SIGMA, prior=truth + 0.05, prior_covariance=ball(0.1, 200))
+        assert result.used[1 - liar].all()
+        assert not result.used[liar].any()
+        assert np.linalg.norm(result.points - truth, axis=-1).max() < 0.12
+
+
+def test_the_point_is_where_the_sum_of_squares_of_rays_and_prior_is_least() -> None:
+    sigma = 0.03  # coarse, so that rays and prior pull about equally
+    truth, rays, world = noisy_scene(2, 12, sigma)
+    spread = np.diag([0.02, 0.05, 0.4])
+    prior = truth + [0.1, -0.3, 0.8]
+    result = triangulate(rays, world, sigma, prior=prior, prior_covariance=np.tile(spread, (12, 1, 1)), gate=20.0)
+    whiten = np.linalg.inv(np.linalg.cholesky(spread))
+
+    def errors(point: NDArray, n: int) -> NDArray:
+        return np.append((rays_of(point[None], world)[:, 0] - rays[:, n]).ravel() / sigma, whiten @ (point - prior[n]))
+
+    for n in range(12):
+        best = least_squares(errors, truth[n], args=(n,), xtol=1e-12, ftol=1e-12, gtol=1e-12)
+        np.testing.assert_allclose(result.points[n], best.x, atol=1e-5)
+        np.testing.assert_allclose(result.cost[n], 2 * best.cost, rtol=1e-6)
+        np.testing.assert_allclose(result.covariance[n], np.linalg.inv(best.jac.T @ best.jac), rtol=1e-3, atol=1e-6)
 
 
 def test_a_prior_that_is_none_is_ignored_and_half_a_prior_refused() -> None:
