@@ -13,8 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import least_squares
-from scipy.sparse import csr_matrix
+from scipy.sparse import csr_matrix, diags_array
 from scipy.spatial.transform import Rotation
 
 from pose3d_ros.fuse.extrinsics.chain import BONES
@@ -27,6 +26,8 @@ _HOLD = 1e3  # weight of the held size
 _ANGLE_SIGMA = 0.2  # rad; of known places, only so that nothing is left open
 _MEMORY = 0.5  # s; a detector's errors of frames nearer than this are the same error
 _MIN_DEPTH = 1e-3
+_LEAST_GAIN = 1e-7  # of the cost; a step that gains less is the last
+_TRIES = 8  # with ever more damping, for a step
 
 
 @dataclass(frozen=True)
@@ -46,10 +47,57 @@ def adjust(together: Together, poses: Floats, clocks: bool, known: Floats | None
     """
     places = None if known is None else _Places(known, place_sigma / np.sqrt(_repeats(together)))
     problem = _Problem(together, poses, points_of(together, poses), clocks, places)
-    found = least_squares(problem.residuals, problem.start, problem.jacobian, method='trf', loss='soft_l1',
-                          tr_solver='lsmr', x_scale='jac', max_nfev=steps, ftol=1e-7, xtol=1e-9, gtol=1e-9,
-                          tr_options={'atol': 1e-9, 'btol': 1e-9, 'maxiter': 300})
-    return problem.result(found.x)
+    return problem.result(_least(problem, steps))
+
+
+def _least(problem: _Problem, steps: int) -> Floats:
+    """Return the unknowns with the least soft-L1 cost: Levenberg-Marquardt, reweighted, on the normal equations.
+
+    (scipy.optimize.least_squares solves each step by lsmr where the Jacobian is sparse. With bones that tie joints
+    together it stops centimetres before the minimum.)
+    """
+    x, damping = problem.start, 1e-4
+    residuals = problem.residuals(x)
+    for _ in range(steps):
+        jacobian = problem.jacobian(x)
+        weight = 1 / np.sqrt(1 + residuals**2)
+        weighted = diags_array(weight) @ jacobian
+        normal, gradient = jacobian.T @ weighted, weighted.T @ residuals
+        cost, better = _cost(residuals), False
+        for _ in range(_TRIES):
+            step = _solve((normal + diags_array(damping * normal.diagonal() + 1e-9)).tocsr(), -gradient,
+                          problem.at_point, 3 * problem.shape[1])
+            candidate = problem.residuals(x + step)
+            gain = cost - _cost(candidate)
+            better = gain >= 0
+            if better:
+                break
+            damping *= 10
+        if not better:
+            break
+        x, residuals, damping = x + step, candidate, max(damping / 10, 1e-10)
+        if gain <= _LEAST_GAIN * cost:
+            break
+    return x
+
+
+def _solve(normal: csr_matrix, right: Floats, start: int, size: int) -> Floats:
+    """Solve normal equations whose unknowns from `start` on are tied together only in blocks of `size`.
+
+    These are eliminated first (Schur complement): what is left is as small as the cameras and bones are few.
+    """
+    blocks = normal[start:, start:].tobsr((size, size)).data  # (N, size, size): the diagonal is never zero
+    across = normal[start:, :start].toarray().reshape(len(blocks), size, start)
+    sides = np.concatenate([across, right[start:].reshape(len(blocks), size, 1)], axis=2)
+    solved = np.linalg.solve(blocks, sides)
+    reduced = np.einsum('nsa,nsb->ab', across, solved)
+    few = np.linalg.solve(normal[:start, :start].toarray() - reduced[:, :-1], right[:start] - reduced[:, -1])
+    return np.concatenate([few, (solved[..., -1] - solved[..., :-1] @ few).ravel()])
+
+
+def _cost(residuals: Floats) -> float:
+    """Return the soft-L1 cost of residuals: their squares where small, twice their size where large."""
+    return float(np.sum(2 * (np.sqrt(1 + residuals**2) - 1)))
 
 
 def _repeats(together: Together) -> float:
@@ -87,7 +135,7 @@ def places_of(poses: Floats) -> Floats:
 
 
 class _Problem:
-    """Unknowns: 6 for each pose that is free, V - 1 clocks, G * B logarithms of bone lengths, K * 3 of joints."""
+    """Unknowns: 6 for each pose that is free, V - 1 clocks, G * B logarithms of bone lengths, 3 N J of joints."""
 
     def __init__(self, together: Together, poses: Floats, points: Floats, clocks: bool, places: _Places | None) -> None:
         self.shape, self.clocks, self.first, self.places = points.shape, clocks, poses, places
@@ -95,8 +143,7 @@ class _Problem:
         self.fixed = 1 if places is None else 0  # cameras that stay
         known = np.asarray(np.isfinite(points).all(axis=-1))
         self.known = known
-        number = np.full(known.shape, -1)
-        number[known] = np.arange(known.sum())
+        number = np.arange(known.size).reshape(known.shape)
         seen = np.isfinite(together.rays).all(axis=-1) & known
         self.view, row, joint = np.nonzero(seen)
         self.point = number[row, joint]
@@ -109,24 +156,23 @@ class _Problem:
         self.at_clock = 6 * (views - self.fixed)
         self.at_bone = self.at_clock + views - 1
         self.at_point = self.at_bone + groups * len(BONES)
-        length = np.linalg.norm(points[known][self.ends[:, 0]] - points[known][self.ends[:, 1]], axis=-1)
+        joints = np.nan_to_num(points).reshape(-1, 3)
+        length = np.linalg.norm(joints[self.ends[:, 0]] - joints[self.ends[:, 1]], axis=-1)
         usual = np.zeros(groups * len(BONES))
         for which in np.unique(self.bone):
             usual[which] = np.log(max(float(np.median(length[self.bone == which])), 1e-9))
         self.size = float(np.sum(poses[1:, :3, 3] ** 2))
         free = poses[self.fixed:, :3, 3]
         self.start = np.concatenate([np.concatenate([np.zeros_like(free), free], axis=1).ravel(), np.zeros(views - 1),
-                                     usual, points[known].ravel()])
+                                     usual, joints.ravel()])
 
     def result(self, x: Floats) -> Adjusted:
         """Return what the unknowns mean."""
         poses, offsets, _, points = self._parts(x)
-        everywhere = np.full(self.shape, np.nan)
-        everywhere[self.known] = points
-        return Adjusted(poses, offsets, everywhere)
+        return Adjusted(poses, offsets, np.where(self.known[..., None], points.reshape(self.shape), np.nan))
 
     def _parts(self, x: Floats) -> tuple[Floats, Floats, Floats, Floats]:
-        """Return poses (V, 4, 4), clocks (V,), logarithms of bone lengths, joints (K, 3)."""
+        """Return poses (V, 4, 4), clocks (V,), logarithms of bone lengths, joints (N J, 3)."""
         poses = self.first.copy()
         change = x[:self.at_clock].reshape(-1, 6)
         turn = Rotation.from_rotvec(change[:, :3]).as_matrix()

@@ -16,7 +16,8 @@ _LEAST_MOTION = 0.1    # of a person's size in the image
 _LEAST_WIDTH = 0.03    # of the joints in the image, across over along
 _LEAST_DEPTH = 0.01    # of the joints in space, over their distance: 3 cm at 3 m
 _LEAST_BASELINE = 0.03  # over the distance of the people
-_LEAST_AGREEING = 0.5  # of all joints in all cameras
+_LEAST_AGREEING = 0.5  # of the joints of each camera
+_LEAST_PARALLAX = 2.5  # standard deviations of a joint in two cameras
 _SHARE_OF_PLANE = 0.95  # of the joints that fit a relative pose, also fit a plane
 
 
@@ -47,7 +48,7 @@ def check_pairs(cameras: Sequence[Watched], pairs: Mapping[tuple[int, int], Pair
         if good.sum() < LEAST_JOINTS / 2:
             continue
         noise = float(np.median(np.hypot(sigma_a, sigma_b)[good]))
-        if parallax(rays_a[good], rays_b[good]) < noise:
+        if parallax(rays_a[good], rays_b[good]) < _LEAST_PARALLAX * noise:
             raise ExtrinsicsError(f'{cameras[a].camera} and {cameras[b].camera} stand in nearly the same place: the '
                                   'baseline is too short; move them apart, or leave one out')
         plane, inside = cv2.findHomography(rays_a[good], rays_b[good], cv2.RANSAC, 2 * noise)
@@ -64,7 +65,7 @@ def check_result(cameras: Sequence[Watched], poses: Floats, points: Floats, agre
     """
     known = points[np.isfinite(points).all(axis=-1)]
     worst = int(np.argmin(agreeing))
-    if len(known) < LEAST_JOINTS or float(np.mean(agreeing)) < _LEAST_AGREEING or agreeing[worst] < 0.25:
+    if len(known) < LEAST_JOINTS or agreeing[worst] < _LEAST_AGREEING:
         raise ExtrinsicsError(
             f'the cameras do not agree: only {100 * agreeing[worst]:.0f} % of the joints of {cameras[worst].camera} '
             'fit the others; are the videos of the same moments, and the intrinsics those of these images?')

@@ -75,7 +75,7 @@ def match(a: Watched, b: Watched, essential: Floats, lag: float) -> tuple[list[t
 
 def essential_of(b_T_a: Floats) -> Floats:
     """Return the essential matrix (3, 3) of a relative pose (4, 4): ray_b^T E ray_a = 0."""
-    x, y, z = b_T_a[:3, 3] / max(np.linalg.norm(b_T_a[:3, 3]), 1e-12)
+    x, y, z = b_T_a[:3, 3] / max(float(np.linalg.norm(b_T_a[:3, 3])), 1e-12)
     return np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]]) @ b_T_a[:3, :3]
 
 
