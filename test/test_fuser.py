@@ -266,3 +266,17 @@ def test_time_does_not_go_back_and_ids_are_not_given_again() -> None:
     again = fuser(scene.views(0), scene.stamp_ns(0))
     assert first and again and not first & {person.id for person in again}
     assert all(person.skeleton == HUMAN17 and person.state == PersonState.TRACKED for person in again)
+
+
+@pytest.mark.parametrize('cameras', [2, 3])
+def test_sides_exchanged_in_a_single_view_are_put_right(cameras: int) -> None:
+    """One view names left what is right from the tenth frame on; the others, and the past, know better."""
+    def wrong(frame: int, views: list[View]) -> list[View]:
+        return [replace(view, people_2d=[person.mirrored() for person in view.people_2d])
+                if view.camera == 'camera1' and frame >= 10 else view for view in views]
+
+    fuser = Fuser()
+    result = told(Scene([Walker((0.0, 0.0), heading=1.0), Walker((1.0, -0.8), (-0.3, 0.4))], ring(cameras), Trouble()),
+                  40, fuser, wrong)
+    assert result.error < 0.06
+    assert fuser.counters['sides_exchanged'] == pytest.approx(2 * 30, abs=4)

@@ -139,8 +139,8 @@ class Fuser:
         for person in np.unique(row[mine]):
             members, turned = row == person, self._people.known[person].turned
             for part in (UPPER, LOWER):
-                most = members.sum() > 2 and sides[part, members].sum() * 2 > members.sum()
-                turned[part] = turned[part] + 1 if most else 0
+                if members.sum() >= 2:  # one view may be wrong for long
+                    turned[part] = turned[part] + 1 if sides[part, members].mean() > 0.5 else 0
                 if turned[part] >= _TURN_CALLS:
                     self._people.turn(person, part == LOWER)
                     sides[part, members] = ~sides[part, members]

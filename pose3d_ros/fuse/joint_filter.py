@@ -85,9 +85,10 @@ class JointFilter:
         at = np.nonzero(usual)
         covariance, cross, spread = self.covariance[at], self._cross[at], noise[at]
         off = measured[at] - self.position[at]
-        distance = np.einsum('ni,ni->n', off, np.linalg.solve(covariance + spread, off[..., None])[..., 0])
-        spread = spread + np.maximum(distance / SUSPECT - 1, 0)[:, None, None] * (spread + covariance)
         inverse = np.linalg.inv(covariance + spread)
+        distance = np.einsum('ni,nij,nj->n', off, inverse, off)
+        # noise that brings the distance down to the threshold: (P + R) grows by distance / SUSPECT as a whole
+        inverse /= np.maximum(distance / SUSPECT, 1.0)[:, None, None]
         gain, gain_velocity = covariance @ inverse, np.swapaxes(cross, -1, -2) @ inverse
         self.position[at] += np.einsum('nij,nj->ni', gain, off)
         self.velocity[at] += np.einsum('nij,nj->ni', gain_velocity, off)

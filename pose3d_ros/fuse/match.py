@@ -113,24 +113,26 @@ def track_costs(seen: Observations, position: Floats, velocity: Floats, covarian
 
 def looked_at(rotation: Floats, shift: Floats, age: Floats, position: Floats, velocity: Floats, covariance: Floats,
               velocity_covariance: Floats) -> tuple[Floats, Floats, Floats]:
-    """Return where N cameras should have seen joints: rays (..., N, 12, 2), their covariance and a variance on top.
+    """Return where N cameras should have seen joints: rays (..., N, 12, 2), their covariance (xx, xy, yy), a variance.
 
     rotation (N, 3, 3), shift (N, 3) of the cameras, age (N,) s of what they saw; position, velocity (..., N, 12, 3) at
-    the time of fusion, covariance and that of velocity (..., N, 12, 3, 3). The variance (..., N, 12) of each axis is
-    that of the motion since, and of what two cameras mean by a joint. NaN for a joint behind the camera.
+    the time of fusion, covariance and that of velocity (..., N, 12, 3, 3). The variance (..., N, 12) comes on top of
+    both axes: that of the motion since, and of what two cameras mean by a joint. NaN for a joint behind the camera.
     """
-    local = np.einsum('nij,...nkj->...nki', rotation, position - age[:, None, None] * velocity) + shift[:, None]
+    local = (position - age[:, None, None] * velocity) @ np.swapaxes(rotation, -1, -2) + shift[:, None]
     depth = np.where(local[..., 2] > 0.1, local[..., 2], np.nan)
     projected = local[..., :2] / depth[..., None]
-    slope = (rotation[:, None, :2] - projected[..., None] * rotation[:, None, 2:]) / depth[..., None, None]
+    along = [(rotation[:, None, axis] - projected[..., axis, None] * rotation[:, None, 2]) / depth[..., None]
+             for axis in (0, 1)]
+    spread = [np.einsum('...ij,...j->...i', covariance, way) for way in along]
     speed = np.trace(velocity_covariance, axis1=-2, axis2=-1) / 3
-    return (projected, slope @ covariance @ np.swapaxes(slope, -1, -2),
-            (speed * age[:, None]**2 + _LANDMARK**2) / depth**2)
+    shape = np.stack([np.einsum('...i,...i->...', along[a], spread[b]) for a, b in ((0, 0), (0, 1), (1, 1))])
+    return projected, shape, (speed * age[:, None]**2 + _LANDMARK**2) / depth**2
 
 
 def planar_distance(off: Floats, spread: Floats, own: Floats) -> Floats:
-    """Return the squared distance per axis of off (..., 2) under covariance spread (..., 2, 2) + own (...) I."""
-    xx, xy, yy = spread[..., 0, 0] + own, spread[..., 0, 1], spread[..., 1, 1] + own
+    """Return the squared distance per axis of off (..., 2) under covariance spread (3, ...: xx, xy, yy) + own."""
+    xx, xy, yy = spread[0] + own, spread[1], spread[2] + own
     x, y = off[..., 0], off[..., 1]
     return np.asarray((yy * x**2 - 2 * xy * x * y + xx * y**2) / (xx * yy - xy**2) / 2)
 

@@ -132,33 +132,31 @@ def _from_one_ray(seen: Observations, mine: NDArray[np.intp], owner: NDArray[np.
 
     Where there is no mono 3D, the depth is the expected one, with so much doubt that it adds nothing.
     """
-    known = np.isfinite(expected[0][owner][..., 0])
-    mono_depth = _local(seen, mine, seen.mono[mine][:, LIMB])[..., 2]
-    axis = seen.rotation[mine][:, 2]
-    mono_variance = np.einsum('ki,knij,kj->kn', axis, seen.mono_covariance[mine][:, LIMB], axis)
-    # its error repeats: many frames of it are worth no more than a few that are independent
+    which, joint = np.nonzero(np.isnan(position[owner][..., 0]) & np.isfinite(sigma))
+    if not len(which):
+        return
+    sight, person, ray, blur = mine[which], owner[which], rays[which, joint], sigma[which, joint]
+    rotation, shift, axis = seen.rotation[sight], seen.shift[sight], seen.rotation[sight][:, 2]
+    believed, mono = expected[0][person, joint], seen.mono[sight, LIMB[joint]]
+    known = np.isfinite(believed[:, 0])
+    mono_depth = np.einsum('ki,ki->k', axis, mono) + shift[:, 2]
+    mono_variance = np.einsum('ki,kij,kj->k', axis, seen.mono_covariance[sight, LIMB[joint]], axis)
     mono_variance = mono_variance * np.where(known, 1 + _LASTS_S / max(step, 1e-3), 1.0)
-    expected_depth = _local(seen, mine, expected[0][owner])[..., 2]
-    blind = np.einsum('ki,knij,kj->kn', axis, expected[2][owner], axis) * 100 + 4.0
+    blind = np.einsum('ki,kij,kj->k', axis, expected[2][person, joint], axis) * 100 + 4.0
     given = np.isfinite(mono_depth) & (mono_depth > 0.1)
-    depth = np.where(given, mono_depth, expected_depth)
+    depth = np.where(given, mono_depth, np.einsum('ki,ki->k', axis, believed) + shift[:, 2])
     variance = np.where(given, mono_variance, blind)
-    usable = np.isfinite(sigma) & (depth > 0.1)
-    at = np.stack([rays[..., 0] * depth, rays[..., 1] * depth, depth], axis=-1)
-    points = np.einsum('kji,knj->kni', seen.rotation[mine], at - seen.shift[mine][:, None])
-    slope = np.zeros((*depth.shape, 3, 3))
-    slope[..., 0, 0] = slope[..., 1, 1] = depth
-    slope[..., :2, 2], slope[..., 2, 2] = rays, 1.0
-    slope = np.swapaxes(seen.rotation[mine], -1, -2)[:, None] @ slope
-    noise = np.stack([sigma**2, sigma**2, variance], axis=-1)
-    spread = (slope * noise[..., None, :]) @ np.swapaxes(slope, -1, -2)
+    at = np.stack([ray[:, 0] * depth, ray[:, 1] * depth, depth], axis=-1)
+    points = np.einsum('kji,kj->ki', rotation, at - shift)
+    slope = np.zeros((len(which), 3, 3))
+    slope[:, 0, 0] = slope[:, 1, 1] = depth
+    slope[:, :2, 2], slope[:, 2, 2] = ray, 1.0
+    slope = np.swapaxes(rotation, -1, -2) @ slope
+    spread = (slope * np.stack([blur**2, blur**2, variance], axis=-1)[:, None]) @ np.swapaxes(slope, -1, -2)
     # where two views disagree, the one nearer to what is expected; somebody new has no such measure
-    off = np.linalg.norm(points - expected[0][owner], axis=-1)
-    price = np.where(usable, np.where(known, off / np.sqrt(np.trace(spread, axis1=-2, axis2=-1)), sigma), np.inf)
-    missing = np.isnan(position[..., 0])
-    best = np.full(missing.shape, np.inf)
-    for k in range(len(mine)):
-        better = missing[owner[k]] & (price[k] < best[owner[k]])
-        best[owner[k]] = np.where(better, price[k], best[owner[k]])
-        position[owner[k]] = np.where(better[:, None], points[k], position[owner[k]])
-        covariance[owner[k]] = np.where(better[:, None, None], spread[k], covariance[owner[k]])
+    off = np.linalg.norm(points - believed, axis=-1) / np.sqrt(np.trace(spread, axis1=-2, axis2=-1))
+    price = np.where(depth > 0.1, np.where(known, off, blur), np.nan)
+    order = np.argsort(-price)  # the best is written last, those behind their camera (NaN) are not
+    order = order[np.isfinite(price[order])]
+    position[person[order], joint[order]] = points[order]
+    covariance[person[order], joint[order]] = spread[order]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pose3d_ros.fuse.views import View
-from pose3d_ros.records import Person2D, Person3D
+from pose3d_ros.records import Person2D
 from pose3d_ros.skeleton import HUMAN17, LIMBS12, select
 
 Floats = NDArray[np.float64]
@@ -71,15 +71,14 @@ def observe(views: Sequence[View], stamp_ns: int, counters: Counter[str]) -> Obs
     """
     chosen = [(index, view, person, id_) for index, view in enumerate(views)
               for person, id_ in _with_ids(view.people_2d, counters)]
-    skeletons = {person.skeleton for _, _, person, _ in chosen}
     count = len(chosen)
-    rays, sigma, trust = np.full((count, 12, 2), np.nan), np.full((count, 12), np.nan), np.full((count, 12), np.nan)
-    for skeleton in skeletons:
-        rows = [n for n, (_, _, person, _) in enumerate(chosen) if person.skeleton is skeleton]
+    values = np.full((count, 12, 4), np.nan)
+    for skeleton in {person.skeleton for _, _, person, _ in chosen}:
+        rows = [n for n, (_, _, person, _) in enumerate(chosen) if person.skeleton == skeleton]
         people = [chosen[n][2] for n in rows]
-        rays[rows] = select(np.stack([person.rays for person in people]), skeleton, LIMBS12)
-        sigma[rows] = select(np.stack([person.sigma for person in people]), skeleton, LIMBS12, axis=-1)
-        trust[rows] = select(np.stack([person.joint_confidence for person in people]), skeleton, LIMBS12, axis=-1)
+        own = [np.concatenate([p.rays, p.sigma[:, None], p.joint_confidence[:, None]], axis=1) for p in people]
+        values[rows] = select(np.stack(own), skeleton, LIMBS12)
+    rays, sigma, trust = values[..., :2], values[..., 2], values[..., 3]
     focal = np.array([view.focal for _, view, _, _ in chosen])
     seen = np.isfinite(rays).all(axis=-1) & (sigma > 0) & np.isfinite(sigma) & (trust >= _LEAST_CONFIDENCE)
     enough = seen.sum(axis=1) >= LEAST_JOINTS
@@ -135,13 +134,16 @@ def _again(view: NDArray[np.intp], rays: Floats, sigma: Floats, score: Floats,
 def _mono(chosen: list[tuple[int, View, Person2D, int]]) -> tuple[Floats, Floats]:
     """Return mono 3D (N, 17, 3) and covariance (N, 17, 3, 3) in the common frame; NaN where there is none."""
     position, spread = np.full((len(chosen), 17, 3), np.nan), np.full((len(chosen), 17, 3, 3), np.nan)
-    by_id: dict[int, dict[int, Person3D]] = {}
-    for n, (index, view, _, id_) in enumerate(chosen):
-        people = by_id.setdefault(index, {person.id: person for person in view.people
-                                          if person.skeleton is HUMAN17 or person.skeleton == HUMAN17})
-        if id_ and id_ in people:
-            rotation = view.camera_T_world[:3, :3]
-            position[n] = (people[id_].position - view.camera_T_world[:3, 3]) @ rotation
-            spread[n] = rotation.T @ people[id_].covariance @ rotation
+    by_id = {(index, person.id): person for index, view in {index: view for index, view, _, _ in chosen}.items()
+             for person in view.people if person.skeleton == HUMAN17}
+    rows = [n for n, (index, _, _, id_) in enumerate(chosen) if id_ and (index, id_) in by_id]
+    if not rows:
+        return position, spread
+    people = [by_id[chosen[n][0], chosen[n][3]] for n in rows]
+    pose = np.stack([chosen[n][1].camera_T_world for n in rows])
+    rotation = pose[:, :3, :3]
+    position[rows] = (np.stack([person.position for person in people]) - pose[:, None, :3, 3]) @ rotation
+    turned = rotation[:, None]
+    spread[rows] = np.swapaxes(turned, -1, -2) @ np.stack([person.covariance for person in people]) @ turned
     known = np.isfinite(position).all(axis=-1) & np.isfinite(spread).all(axis=(-1, -2))
     return np.where(known[..., None], position, np.nan), np.where(known[..., None, None], spread, np.nan)
