@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scenes import Scene, Walker, error_of, looking
 
 from pose3d_ros.fuse.depth import BROAD_M, mono_prior
+from pose3d_ros.fuse.fuser import Fuser
 from pose3d_ros.fuse.triangulate import triangulate
 
 SIGMA = 0.005
@@ -89,6 +91,18 @@ def test_cameras_side_by_side_take_depth_from_mono_and_cameras_apart_do_not() ->
         assert least < gain < most
         inside = np.einsum('ni,nij,nj->n', off, np.linalg.inv(helped.covariance), off) < 6.2514
         assert 0.86 < np.mean(inside) < 0.96  # covariance intersection errs on the safe side
+
+
+def test_two_cameras_of_one_robot_find_their_person_with_the_help_of_mono_3d() -> None:
+    places = [looking(np.array([5.0, side, 1.6]), np.array([0.0, 0.0, 1.0])) for side in (-0.1, 0.1)]  # 20 cm apart
+    scene = Scene([Walker((0.5, -0.5), (0.0, 0.4))], [lambda _, place=place: place for place in places], seed=3)
+    fuser, errors = Fuser(), []
+    for frame in range(25):
+        people = fuser(scene.views(frame), scene.stamp_ns(frame))
+        if frame >= 10:
+            assert len(people) == 1
+            errors.append(error_of(people[0], scene.truth(frame))[1])
+    assert np.mean(errors) < 0.3  # rays alone: 0.6 m along the line of sight from frame to frame
 
 
 def test_cameras_that_are_wrong_together_are_not_surer_than_one() -> None:

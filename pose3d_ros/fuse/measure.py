@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pose3d_ros.fuse.depth import mono_prior
 from pose3d_ros.fuse.match import looked_at, planar_distance
 from pose3d_ros.fuse.observations import LIMB, Floats, Observations
 from pose3d_ros.fuse.sides import LOWER, UPPER, exchanged_views
@@ -76,9 +77,11 @@ def measured(seen: Observations, rays: Floats, sigma: Floats, row: NDArray[np.in
     residual: dict[int, Floats] = {}
     outliers = int(doubted.sum())
     if views >= 2 and (count >= 2).any():
-        result = triangulate(packed, poses, np.nan_to_num(spread, nan=1.0))
-        position, covariance = result.points, result.covariance
-        found = np.isfinite(position[..., 0])
+        prior, doubt = _prior(seen, mine, owner, np.isfinite(spread), np.isfinite(expected[0][..., 0]), step)
+        result = triangulate(packed, poses, np.nan_to_num(spread, nan=1.0), prior=prior, prior_covariance=doubt)
+        found = result.used.sum(axis=0) >= 2
+        position = np.where(found[..., None], result.points, np.nan)
+        covariance = np.where(found[..., None, None], result.covariance, np.nan)
         outliers += int((np.isfinite(spread) & found & ~result.used).sum())
         residual = {v: (result.residual[v] * focal[v])[found & np.isfinite(result.residual[v])] for v in range(views)}
         count = np.where(found, result.used.sum(axis=0), count)
@@ -100,6 +103,25 @@ def _doubted(seen: Observations, mine: NDArray[np.intp], rays: Floats, sigma: Fl
     votes = np.zeros(expected[0].shape[:2], dtype=np.intp)
     np.add.at(votes, owner, (squared < _FAR).astype(np.intp) - (squared >= _FAR))
     return np.asarray((squared >= _FAR) & (votes[owner] >= 0))
+
+
+def _prior(seen: Observations, mine: NDArray[np.intp], owner: NDArray[np.intp], given: NDArray[np.bool_],
+           known: NDArray[np.bool_], step: float) -> tuple[Floats, Floats]:
+    """Return what mono 3D says of joints: (M, 12, 3), covariance (M, 12, 3, 3). It helps where rays hardly cross.
+
+    given (V, M, 12): which rays there are; known (M, 12): whether a joint was followed already.
+    """
+    place, doubt = np.full((*given.shape, 3), np.nan), np.full((*given.shape, 3, 3), np.nan)
+    centers = np.zeros((len(given), 3))
+    view = seen.view[mine]
+    place[view, owner], centers[view] = seen.mono[mine][:, LIMB], seen.center[mine]
+    doubt[view, owner] = seen.mono_covariance[mine][:, LIMB] * _repeated(known[owner], step)[..., None, None]
+    return mono_prior(place, doubt, given, centers)
+
+
+def _repeated(known: NDArray[np.bool_], step: float) -> Floats:
+    """Return how many times the variance of mono 3D counts: its error repeats, frames of it are not independent."""
+    return np.where(known, 1 + _LASTS_S / max(step, 1e-3), 1.0)
 
 
 def _at_one_time(seen: Observations, mine: NDArray[np.intp], rays: Floats, sigma: Floats, owner: NDArray[np.intp],
@@ -141,7 +163,7 @@ def _from_one_ray(seen: Observations, mine: NDArray[np.intp], owner: NDArray[np.
     known = np.isfinite(believed[:, 0])
     mono_depth = np.einsum('ki,ki->k', axis, mono) + shift[:, 2]
     mono_variance = np.einsum('ki,kij,kj->k', axis, seen.mono_covariance[sight, LIMB[joint]], axis)
-    mono_variance = mono_variance * np.where(known, 1 + _LASTS_S / max(step, 1e-3), 1.0)
+    mono_variance = mono_variance * _repeated(known, step)
     blind = np.einsum('ki,kij,kj->k', axis, expected[2][person, joint], axis) * 100 + 4.0
     given = np.isfinite(mono_depth) & (mono_depth > 0.1)
     depth = np.where(given, mono_depth, np.einsum('ki,ki->k', axis, believed) + shift[:, 2])
