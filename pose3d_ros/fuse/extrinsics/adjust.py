@@ -40,13 +40,14 @@ class Adjusted:
 
 
 def adjust(together: Together, poses: Floats, clocks: bool, known: Floats | None = None, place_sigma: float = 0.05,
-           steps: int = 40) -> Adjusted:
+           slack: float = 0.0, steps: int = 60) -> Adjusted:
     """Improve poses (V, 4, 4) camera_T_world; the first one stays, unless places are known.
 
     clocks: estimate offsets as well. known (V, 4, 4): poses whose places are known up to place_sigma [m] each.
+    slack [rad]: one standard deviation of the angles of `poses`.
     """
     places = None if known is None else _Places(known, place_sigma / np.sqrt(_repeats(together)))
-    problem = _Problem(together, poses, points_of(together, poses), clocks, places)
+    problem = _Problem(together, poses, points_of(together.looser(slack), poses), clocks, places)
     return problem.result(_least(problem, steps))
 
 

@@ -19,6 +19,7 @@ from pose3d_ros.fuse.extrinsics.tracks import Floats, Watched
 from pose3d_ros.fuse.triangulate import triangulate
 
 _ROUNDS = 5
+_SLACK = 0.0175  # rad; what the angles are off at the start
 _LEAST_CHANGE = 0.02  # of a frame; what clocks may still change by at the end
 
 
@@ -115,9 +116,10 @@ def _adjusted(cameras: Sequence[Watched], poses: Floats, offsets: Floats, truste
     if trusted is None:
         poses = poses @ np.linalg.inv(poses[0])
     for turn in range(_ROUNDS):
-        together = _gathered(cameras, poses, offsets, settings)
+        slack = 0.0 if turn else _SLACK
+        together = _gathered(cameras, poses, offsets, settings, slack)
         before = before or _agreement(cameras, together, poses)[0]
-        found = adjust(together, poses, settings.clocks, trusted, settings.place_sigma)
+        found = adjust(together, poses, settings.clocks, trusted, settings.place_sigma, slack)
         poses, offsets = found.poses, offsets + found.offsets
         if turn and np.abs(found.offsets).max() < _LEAST_CHANGE * period:
             break
@@ -125,15 +127,16 @@ def _adjusted(cameras: Sequence[Watched], poses: Floats, offsets: Floats, truste
     return poses, offsets, together.shifted(-found.offsets), before
 
 
-def _gathered(cameras: Sequence[Watched], poses: Floats, offsets: Floats, settings: ExtrinsicsSettings) -> Together:
+def _gathered(cameras: Sequence[Watched], poses: Floats, offsets: Floats, settings: ExtrinsicsSettings,
+              slack: float) -> Together:
     """Return who is seen where, with left and right as they should be. Raises ExtrinsicsError where that is nobody."""
-    groups = people(cameras, poses, offsets)
+    groups = people(cameras, poses, offsets, slack)
     seen = {camera for group in groups for camera, _ in group}
     if len(seen) < len(cameras):
         lost = ', '.join(watched.camera for camera, watched in enumerate(cameras) if camera not in seen)
         raise ExtrinsicsError(f'nobody whom {lost} sees fits what the other cameras see: no common view, or places '
                               'that are far off; start from nothing, or record where the views overlap')
-    return with_right_sides(gather(cameras, groups, offsets, settings.most_frames), poses)
+    return with_right_sides(gather(cameras, groups, offsets, settings.most_frames), poses, slack)
 
 
 def _offsets(cameras: Sequence[Watched], poses: Floats, settings: ExtrinsicsSettings) -> Floats:
@@ -146,8 +149,8 @@ def _offsets(cameras: Sequence[Watched], poses: Floats, settings: ExtrinsicsSett
         best = (-1.0, 0, 0, 0.0)
         for a, b in product(sorted(placed), sorted(set(range(len(cameras))) - placed)):
             b_T_a = poses[b] @ np.linalg.inv(poses[a])
-            lag = best_lag(cameras[a], cameras[b], b_T_a, settings.most_lag)
-            score = match(cameras[a], cameras[b], essential_of(b_T_a), lag)[1]
+            lag = best_lag(cameras[a], cameras[b], b_T_a, settings.most_lag, _SLACK)
+            score = match(cameras[a], cameras[b], essential_of(b_T_a), lag, _SLACK)[1]
             best = max(best, (score, a, b, lag))
         _, a, b, lag = best
         offsets[b] = offsets[a] + lag

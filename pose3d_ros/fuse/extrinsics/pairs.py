@@ -49,21 +49,27 @@ def common(a: Track, b: Track, lag: float) -> tuple[Floats, Floats, Floats, Floa
     return rays_a, rays_b, sigma_a, sigma_b
 
 
-def shares(essential: Floats, rays_a: Floats, rays_b: Floats, sigma_a: Floats, sigma_b: Floats) -> Floats:
+def shares(essential: Floats, rays_a: Floats, rays_b: Floats, sigma_a: Floats, sigma_b: Floats,
+           slack: float = 0.0) -> Floats:
     """Return how well each joint (...) agrees with an essential matrix (3, 3), 0..1; NaN where it is not seen."""
     first, second = (np.concatenate([rays, np.ones_like(rays[..., :1])], axis=-1) for rays in (rays_a, rays_b))
     line_b, line_a = first @ essential.T, second @ essential
-    variance = np.sum(line_b[..., :2] ** 2, axis=-1) * sigma_b**2 + np.sum(line_a[..., :2] ** 2, axis=-1) * sigma_a**2
+    variance = (np.sum(line_b[..., :2] ** 2, axis=-1) * (sigma_b**2 + slack**2)
+                + np.sum(line_a[..., :2] ** 2, axis=-1) * (sigma_a**2 + slack**2))
     off = np.sum(second * line_b, axis=-1) ** 2 / np.maximum(variance, 1e-300)
     return np.asarray(1.0 - np.minimum(off / GATE**2, 1.0))
 
 
-def match(a: Watched, b: Watched, essential: Floats, lag: float) -> tuple[list[tuple[int, int]], float, float]:
-    """Return which tracks are one person (track of a, track of b), the sum of their scores, and its share."""
+def match(a: Watched, b: Watched, essential: Floats, lag: float,
+          slack: float = 0.0) -> tuple[list[tuple[int, int]], float, float]:
+    """Return which tracks are one person (track of a, track of b), the sum of their scores, and its share.
+
+    slack [rad]: one standard deviation of the angles at which the cameras stand.
+    """
     score, count = np.zeros((2, len(a.tracks), len(b.tracks)))
     for i, one in enumerate(a.tracks):
         for j, other in enumerate(b.tracks):
-            share = shares(essential, *common(one, other, lag))
+            share = shares(essential, *common(one, other, lag), slack)
             score[i, j], count[i, j] = np.nansum(share), np.isfinite(share).sum()
     good = (score >= LEAST_SHARE * np.maximum(count, 1)) & (count >= 12)
     rows, columns = linear_sum_assignment(-np.where(good, score, 0.0))
@@ -79,11 +85,11 @@ def essential_of(b_T_a: Floats) -> Floats:
     return np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]]) @ b_T_a[:3, :3]
 
 
-def best_lag(a: Watched, b: Watched, b_T_a: Floats, most_lag: float) -> float:
+def best_lag(a: Watched, b: Watched, b_T_a: Floats, most_lag: float, slack: float) -> float:
     """Return by how much [s] b's clock shows more than a's, in whole frames, of two cameras that stand as known."""
     essential = essential_of(b_T_a)
     lags = _lags(a, b, most_lag)
-    share = np.array([match(a, b, essential, lag)[2] for lag in lags])
+    share = np.array([match(a, b, essential, lag, slack)[2] for lag in lags])
     return float(lags[share.argmax()]) if share.max() > share[0] + _SURE else 0.0
 
 

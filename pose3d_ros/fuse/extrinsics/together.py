@@ -32,15 +32,21 @@ class Together:
     person: NDArray[np.intp]
     stamp: Floats
 
+    def looser(self, slack: float) -> Together:
+        """Return the same for cameras whose angles are known to one standard deviation of slack [rad] only."""
+        return replace(self, sigma=np.hypot(self.sigma, slack))
+
     def shifted(self, offsets: Floats) -> Together:
         """Return the rays as they would be that much later (V,) s in each camera."""
         return replace(self, rays=self.rays + self.slopes * offsets[:, None, None, None])
 
 
-def people(cameras: Sequence[Watched], poses: Floats, offsets: Floats) -> list[list[tuple[int, int]]]:
+def people(cameras: Sequence[Watched], poses: Floats, offsets: Floats,
+           slack: float = 0.0) -> list[list[tuple[int, int]]]:
     """Return who is seen by several cameras: for each person, the tracks (camera, track).
 
     poses (V, 4, 4) camera_T_world, offsets (V,) s: what each clock shows more than the first.
+    slack [rad]: one standard deviation of the angles of the poses.
     """
     candidates = []
     for a, b in combinations(range(len(cameras)), 2):
@@ -50,7 +56,7 @@ def people(cameras: Sequence[Watched], poses: Floats, offsets: Floats) -> list[l
         essential = essential_of(relative)
         for i, one in enumerate(cameras[a].tracks):
             for j, other in enumerate(cameras[b].tracks):
-                share = shares(essential, *common(one, other, float(offsets[b] - offsets[a])))
+                share = shares(essential, *common(one, other, float(offsets[b] - offsets[a])), slack)
                 if np.isfinite(share).sum() >= 12 and np.nanmean(share) >= LEAST_SHARE:
                     candidates.append((float(np.nansum(share)), (a, i), (b, j)))
     groups: dict[tuple[int, int], frozenset[tuple[int, int]]] = {}
@@ -94,14 +100,15 @@ def gather(cameras: Sequence[Watched], groups: Sequence[Sequence[tuple[int, int]
                     np.concatenate(when) if when else np.zeros(0))
 
 
-def with_right_sides(together: Together, poses: Floats) -> Together:
+def with_right_sides(together: Together, poses: Floats, slack: float = 0.0) -> Together:
     """Return the same with left and right exchanged back where the views contradict each other (up to 8 cameras)."""
     if len(poses) > _MOST_VIEWS_FOR_SIDES or not len(together.person):
         return together
     result = {name: np.array(getattr(together, name)) for name in ('rays', 'slopes', 'sigma')}
     for person in np.unique(together.person):
         mine = np.flatnonzero(together.person == person)
-        exchanged = exchanged_views(together.rays[:, mine], poses, together.sigma[:, mine], JOINTS, gate=GATE)
+        exchanged = exchanged_views(together.rays[:, mine], poses, np.hypot(together.sigma[:, mine], slack),
+                                    JOINTS, gate=GATE)
         for values in result.values():
             values[:, mine] = with_sides(values[:, mine], exchanged, JOINTS)
     return replace(together, **result)
