@@ -280,3 +280,19 @@ def test_sides_exchanged_in_a_single_view_are_put_right(cameras: int) -> None:
                   40, fuser, wrong)
     assert result.error < 0.06
     assert fuser.counters['sides_exchanged'] == pytest.approx(2 * 30, abs=4)
+
+
+@pytest.mark.parametrize('metres', [0.5, 2.0])
+def test_a_camera_whose_place_jumps_moves_nobody_and_makes_nobody(metres: float) -> None:
+    def jumping(frame: int, views: list[View]) -> list[View]:
+        move = np.eye(4)
+        move[0, 3] = metres if 15 <= frame < 30 else 0.0
+        return [views[0], replace(views[1], camera_T_world=views[1].camera_T_world @ move), *views[2:]]
+
+    steady, shaken = (told(Scene(crowd(3, 11), ring(4), Trouble(), 11), change=change) for change in (None, jumping))
+    assert shaken.switches == shaken.twice == shaken.ghosts == shaken.missed == 0
+    for before, after in zip(steady.people, shaken.people, strict=True):
+        for a, b in zip(before, after, strict=True):
+            assert a.id == b.id
+            assert np.nanmax(np.linalg.norm((a.position - b.position)[LIMB], axis=-1)) < 0.15
+            assert np.nanmean(np.linalg.norm(a.position - b.position, axis=-1)) < 0.05

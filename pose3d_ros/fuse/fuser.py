@@ -151,8 +151,9 @@ class Fuser:
                    evicted: list[int]) -> list[list[int]]:
         """Return groups of sightings that belong to nobody yet, each of one person.
 
-        Several views make somebody new. One view does with its mono 3D, but not where others see somebody, or where it
-        was evicted: most likely it is him, whom this camera sees badly.
+        Several views make somebody new. One view does with its mono 3D, but not where others see somebody, where it was
+        evicted, or where its camera's own tracker means somebody whom others see: most likely it is him, and this
+        camera sees him badly or is not where it says.
         """
         taken = np.zeros(costs.shape, dtype=bool)   # whom the view of a sighting has found already
         for n in np.flatnonzero(row >= 0):
@@ -166,7 +167,9 @@ class Fuser:
         joints, found = self._people.joints, np.isin(np.arange(len(costs)), row)[:, None]
         mono, spread = seen.mono[alone], seen.mono_covariance[alone]
         gaps = match.place_gaps(joints.position, joints.covariance, mono, spread)
-        doubtful = (np.where(found & ~taken[:, alone], gaps, np.inf) < _SAME_PLACE).any(axis=0)
+        meant = np.array([self._memory.get(seen.key[n], 0) for n in alone])
+        likely = (gaps < _SAME_PLACE) | (np.array(self._people.ids, dtype=np.intp)[:, None] == meant)
+        doubtful = (found & ~taken[:, alone] & likely).any(axis=0)
         new = np.array([n for group in groups for n in group if len(group) > 1], dtype=np.intp)
         gaps = match.place_gaps(seen.mono[new], seen.mono_covariance[new], mono, spread)
         doubtful |= (np.where(seen.view[new][:, None] != seen.view[alone], gaps, np.inf) < _SAME_PLACE).any(axis=0)
