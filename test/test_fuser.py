@@ -2,90 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from scenes import Scene, Trouble, Walker, crowd, error_of, looking, ring
+from scenes import HARD, Scene, Trouble, Walker, crowd, error_of, looking, naive_errors, ring, told
 from scipy.spatial.transform import Rotation
 
 from pose3d_ros.fuse.fuser import Fuser, FuseSettings
-from pose3d_ros.fuse.observations import LIMB, observe
-from pose3d_ros.fuse.triangulate import triangulate
+from pose3d_ros.fuse.observations import LIMB
 from pose3d_ros.fuse.views import View
-from pose3d_ros.records import JointState, Person3D, PersonState
+from pose3d_ros.records import JointState, PersonState
 from pose3d_ros.skeleton import HUMAN17
-
-HARD = Trouble(outliers=0.1, hidden_joints=0.1, hidden_people=0.1, swaps=0.1, jitter_s=0.04)
-SETTLED = 10   # frames after which people are judged
-Change = Callable[[int, list[View]], list[View]]
-
-
-@dataclass
-class Told:
-    """What became of a scene: per frame the people, per walker the ids in order, and how well joints were known."""
-
-    people: list[list[Person3D]] = field(default_factory=list)
-    ids: dict[int, list[int]] = field(default_factory=dict)
-    errors: list[float] = field(default_factory=list)
-    inside: list[NDArray] = field(default_factory=list)
-    ghosts: int = 0
-    missed: int = 0
-    twice: int = 0
-
-    @property
-    def switches(self) -> int:
-        return sum(sum(a != b for a, b in zip(ids, ids[1:])) for ids in self.ids.values())
-
-    @property
-    def error(self) -> float:
-        return float(np.mean(self.errors))
-
-
-def told(scene: Scene, frames: int = 40, fuser: Fuser | None = None, change: Change | None = None,
-         near: float = 0.35) -> Told:
-    """Run a scene; a person farther than near [m] from everybody is a ghost."""
-    fuser, result = fuser or Fuser(), Told()
-    for frame in range(frames):
-        views = scene.views(frame)
-        people = fuser(change(frame, views) if change else views, scene.stamp_ns(frame))
-        truth, found = scene.truth(frame), []
-        result.people.append(people)
-        for person in people if frame >= SETTLED else ():
-            who, error = error_of(person, truth)
-            if error > near:
-                result.ghosts += 1
-                continue
-            found.append(who)
-            result.ids.setdefault(who, []).append(person.id)
-            result.errors.append(error)
-            off = (person.position - truth[who])[LIMB]
-            chi = np.einsum('ji,ji->j', off, np.linalg.solve(person.covariance[LIMB], off[..., None])[..., 0])
-            result.inside.append(chi[np.isfinite(chi)] < 6.251)
-        if frame >= SETTLED:
-            result.missed += len(truth) - len(set(found))
-            result.twice += len(found) - len(set(found))
-    return result
-
-
-def naive_errors(scene: Scene, frames: int) -> tuple[float, float]:
-    """Return the limbs' mean error [m] of averaging mono 3D, and of plain least squares, both told who is who."""
-    averaged, plain = [], []
-    for frame in range(frames):
-        views, truth = scene.views(frame), scene.truth(frame)[:, LIMB]
-        seen = observe(views, scene.stamp_ns(frame), Fuser().counters)
-        who = np.array([id_ % 100 for _, id_ in seen.key])
-        poses = np.stack([view.camera_T_world for view in views])
-        for number, joints in enumerate(truth):
-            members = np.flatnonzero(who == number)
-            if len(members) < 2:
-                continue
-            averaged.append(np.linalg.norm(seen.mono[members][:, LIMB].mean(axis=0) - joints, axis=-1).mean())
-            points = triangulate(seen.rays[members], poses[seen.view[members]], 1.0, gate=1e9).points
-            plain.append(np.nanmean(np.linalg.norm(points - joints, axis=-1)))
-    return float(np.mean(averaged)), float(np.mean(plain))
 
 
 @pytest.mark.parametrize(('cameras', 'people', 'most'), [(2, 2, 0.075), (4, 4, 0.045), (8, 8, 0.03)])
