@@ -105,7 +105,7 @@ def show(names: Sequence[str], found: Extrinsics) -> None:
         rows.append([name, f'{found.before.per_camera_px[position]:.1f}', f'{found.after.per_camera_px[position]:.1f}',
                      f'{found.after.joints[position]:.0f}', f'{100 * found.after.agreeing[position]:.1f}',
                      _or_dash(1e3 * found.shift[position], '.0f'), _or_dash(found.turn[position], '.2f'),
-                     f'{-1e3 * found.offsets[position] + 0.0:.1f}'])
+                     f'{round(-1e3 * found.offsets[position], 1) + 0.0:.1f}'])
     print_table(rows)
     print(f'{found.people} people at {found.frames} moments; px: median distance of a joint from its point in '
           f'space, {found.before.median_px:.1f} before and {found.after.median_px:.1f} after;\n'
