@@ -150,6 +150,7 @@ def test_footage_that_does_not_tell_leaves_one_line_and_no_file(
     (['--cameras', 'left', 'middle'], '2 given for 3 videos'),
     (['--cameras', 'left', 'middle', 'middle'], 'two videos are of one camera'),
     (['--cameras', 'left', 'middle', 'back'], "no camera 'back'; it has: left, middle, right"),
+    (['--baseline', 'left', 'front', '2'], 'no camera front; there are: left, middle, right'),
     (['--baseline', 'left', 'middle', 'far'], 'expected two cameras and their distance in metres'),
 ])
 def test_what_is_asked_wrongly_is_said(videos: list[str], seeing: Seeing, tmp_path: Path, more: list[str], reason: str,

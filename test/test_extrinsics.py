@@ -84,6 +84,20 @@ def test_places_that_are_off_are_put_right_and_keep_the_world() -> None:
     assert np.all(found.turn > 0.1)
 
 
+def test_cameras_of_other_rates_with_gaps_and_joints_out_of_view() -> None:
+    cameras = watch(RING, [walk], noise=2.0)
+    track = cameras[2].tracks[0]
+    rays = track.rays.copy()
+    rays[60:75] = np.nan
+    rays[90:150, JOINTS.lower] = np.nan
+    cameras[2] = replace(cameras[2], tracks=[replace(track, stamps=track.stamps[1::2], rays=rays[1::2],
+                                                     sigma=track.sigma[1::2])])
+    found = estimate(cameras, {}, replace(HELD, clocks=True, most_lag=0.1))
+    turn, shift = errors(found.camera_T_world, RING)
+    assert turn < 0.3 and shift < 0.04
+    assert np.abs(late(found)).max() < 0.1
+
+
 def test_people_are_told_apart_whatever_their_numbers() -> None:
     both = [walk, lambda time: walk(time, (0.5, 0.5), 0.8, 2.0)]
     found = estimate(watch(RING, both, noise=3.0, seed=3, seconds=3.0), {}, HELD)

@@ -17,7 +17,7 @@ from pose3d_ros.cli.figures import add_json_option, print_table, write_json
 from pose3d_ros.cli.joints_file import load_joints, save_joints
 from pose3d_ros.cli.progress import progress
 from pose3d_ros.cli.video import VideoReader
-from pose3d_ros.fuse.extrinsics.estimate import Extrinsics, ExtrinsicsSettings, estimate
+from pose3d_ros.fuse.extrinsics.estimate import Extrinsics, ExtrinsicsSettings, check_settings, estimate
 from pose3d_ros.fuse.extrinsics.tracks import Sightings, sightings, watched
 from pose3d_ros.pipeline import Pipeline
 
@@ -67,8 +67,9 @@ def run(args: argparse.Namespace) -> int:
         baseline=_baseline(args.baseline), clocks=not args.in_step, most_lag=args.max_offset)
     cameras = cameras_of(args.calibration, args.places, args.videos, args.cameras)
     videos = {name: VideoReader(path) for name, path in zip(cameras, args.videos)}
-    seen = _joints(args, videos, cameras)
     given = {name: camera.camera_T_world for name, camera in cameras.items() if camera.camera_T_world is not None}
+    check_settings(list(cameras), given, settings)  # before the long work
+    seen = _joints(args, videos, cameras)
     found = estimate([watched(name, camera.camera, seen[name]) for name, camera in cameras.items()], given, settings)
     show(list(cameras), found)
     placed = {name: replace(camera, camera_T_world=pose)

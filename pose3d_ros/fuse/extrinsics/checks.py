@@ -23,8 +23,6 @@ _SHARE_OF_PLANE = 0.95  # of the joints that fit a relative pose, also fit a pla
 
 def check_watched(cameras: Sequence[Watched]) -> None:
     """Raise ExtrinsicsError for too little, nobody who moves, or joints in one line."""
-    if len(cameras) < 2:
-        raise ExtrinsicsError('one camera: places are found from what two cameras or more see together')
     for camera in cameras:
         frames = sum(int((np.isfinite(track.rays[..., 0]).sum(axis=1) >= 4).sum()) for track in camera.tracks)
         joints = sum(int(np.isfinite(track.rays[..., 0]).sum()) for track in camera.tracks)
@@ -86,7 +84,9 @@ def _motion(camera: Watched) -> float:
     """Return how far the joints of the liveliest person go in the image, over the person's size there."""
     motion = []
     for track in camera.tracks:
-        rays = track.rays[:, np.isfinite(track.rays[..., 0]).sum(axis=0) >= LEAST_FRAMES]
+        rays = track.rays[np.isfinite(track.rays[..., 0]).sum(axis=1) >= 4]
+        rays = rays[:, np.isfinite(rays[..., 0]).sum(axis=0) >= LEAST_FRAMES]
+        rays = rays[np.isfinite(rays[..., 0]).any(axis=1)]
         if rays.size:
             reach = np.diff(np.nanpercentile(rays, [5, 95], axis=0), axis=0)[0]  # (J, 2)
             low, high = np.nanpercentile(rays, [2, 98], axis=1)

@@ -73,6 +73,18 @@ class Extrinsics:
     frames: int
 
 
+def check_settings(names: Sequence[str], given: Mapping[str, Floats], settings: ExtrinsicsSettings) -> None:
+    """Raise ExtrinsicsError for a single camera, and where nothing tells the size of the scene."""
+    if len(names) < 2:
+        raise ExtrinsicsError('one camera: places are found from what two cameras or more see together')
+    for name in settings.baseline[:2] if settings.baseline else ():
+        if name not in names:
+            raise ExtrinsicsError(f'baseline: no camera {name}; there are: {", ".join(names)}')
+    if settings.stature is None and settings.baseline is None and len(set(names) & set(given)) < 2:
+        raise ExtrinsicsError('the size of the scene is not known: give the stature of the person, or the distance of '
+                              'two cameras, or places of two cameras in the calibration')
+
+
 def estimate(cameras: Sequence[Watched], given: Mapping[str, Floats],
              settings: ExtrinsicsSettings | None = None) -> Extrinsics:
     """Find the places of the cameras.
@@ -81,6 +93,7 @@ def estimate(cameras: Sequence[Watched], given: Mapping[str, Floats],
     optical frame. Raises ExtrinsicsError where the recording does not tell, with the reason.
     """
     settings = settings or ExtrinsicsSettings()
+    check_settings([camera.camera for camera in cameras], given, settings)
     check_watched(cameras)
     known = np.array([given.get(camera.camera, np.full((4, 4), np.nan)) for camera in cameras])
     complete = bool(np.isfinite(known).all())
@@ -92,9 +105,6 @@ def estimate(cameras: Sequence[Watched], given: Mapping[str, Floats],
         start, offsets = chained(cameras, pairs)
     own_size = settings.stature is None and settings.baseline is None
     trusted = known if settings.refine and complete and own_size and settings.place_sigma > 0 else None
-    if own_size and np.isfinite(known).all(axis=(1, 2)).sum() < 2:
-        raise ExtrinsicsError('the size of the scene is not known: give the stature of the person, or the distance of '
-                              'two cameras, or places of two cameras in the calibration')
     poses, offsets, together, first = _adjusted(cameras, start, offsets, trusted, settings)
     if not own_size:
         poses = scaled(poses, _size(cameras, together, poses, settings))
@@ -176,11 +186,7 @@ def _size(cameras: Sequence[Watched], together: Together, poses: Floats, setting
     """Return by how much the world must grow to have the size that is known."""
     if settings.baseline is not None:
         first, second, distance = settings.baseline
-        names = [camera.camera for camera in cameras]
-        for name in (first, second):
-            if name not in names:
-                raise ExtrinsicsError(f'baseline: no camera {name}; there are: {", ".join(names)}')
-        places = places_of(poses)
+        names, places = [camera.camera for camera in cameras], places_of(poses)
         apart = float(np.linalg.norm(places[names.index(first)] - places[names.index(second)]))
         return distance / max(apart, 1e-12)
     height = stature_of(_agreement(cameras, together, poses)[1], together.person)

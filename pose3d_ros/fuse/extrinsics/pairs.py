@@ -21,6 +21,7 @@ GATE = 3.0  # standard deviations
 LEAST_SHARE = 0.35  # of a full score, for two tracks to be one person; people who are not one come to 0.2 at most
 LEAST_FRAMES, LEAST_JOINTS = 10, 80
 _MOST_POINTS = 400  # per essential matrix
+_MOST_FRAMES = 400  # per pair of tracks
 _MOST_TRIES = 12  # pairs of tracks that start a search
 _COARSE = 3  # frames between the lags that are tried first
 _SURE = 0.02  # of a full score: what a lag must gain over none
@@ -42,8 +43,9 @@ class Pair:
 
 
 def common(a: Track, b: Track, lag: float) -> tuple[Floats, Floats, Floats, Floats]:
-    """Return what both tracks see at the stamps of a: rays (N, J, 2) of a and b, sigma (N, J) of a and b."""
+    """Return what both tracks see at stamps of a: rays (N, J, 2) of a and b, sigma (N, J) of a and b."""
     stamps = a.stamps[(a.stamps + lag >= b.stamps[0] - b.period) & (a.stamps + lag <= b.stamps[-1] + b.period)]
+    stamps = stamps[np.linspace(0, len(stamps) - 1, min(len(stamps), _MOST_FRAMES)).astype(int)]
     rays_a, _, sigma_a = a.at(stamps)
     rays_b, _, sigma_b = b.at(stamps + lag)
     return rays_a, rays_b, sigma_a, sigma_b

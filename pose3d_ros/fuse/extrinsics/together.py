@@ -16,6 +16,7 @@ from pose3d_ros.fuse.triangulate import triangulate
 
 _MOST_VIEWS_FOR_SIDES = 8
 GATE = 4.0  # sigmas
+_SPARE = 10  # moments that are looked at for each one that is used
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,7 @@ def gather(cameras: Sequence[Watched], groups: Sequence[Sequence[tuple[int, int]
     period = min(camera.period for camera in cameras)
     stamps = np.concatenate([camera.stamps - offset for camera, offset in zip(cameras, offsets)])
     grid = np.unique(np.round(stamps / period)) * period
+    grid = grid[np.linspace(0, len(grid) - 1, min(len(grid), _SPARE * most_frames)).astype(int)]
     rows = []
     for person, group in enumerate(groups):
         seen = np.full((len(cameras), len(grid), len(JOINTS), 5), np.nan)
