@@ -39,7 +39,7 @@ ARGUMENTS: dict[str, tuple] = {
     'rviz': ('false', 'open RViz on the result', BOOL),
     'fixed_frame': ('camera_link', 'frame in which RViz shows the people: one that TF connects with the camera'),
     'video': ('', 'video file, folder of images or webcam number to play as the camera; everything ends with it'),
-    'calibration': ('', 'camera calibration of the video (YAML, as camera drivers write it)'),
+    'calibration': ('', 'calibration of the camera that took the video (docs/calibration.md)'),
     'camera_name': ('', 'which camera of the calibration file, when it holds several'),
     'loop': ('', 'play the video again and again', ('', *BOOL)),
 }

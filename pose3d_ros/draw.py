@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -115,15 +115,18 @@ def _mixed(color: Color, share: float) -> Color:
 
 @dataclass(frozen=True)
 class Bounds:
-    """What a picture of the scene shows, in the camera's optical frame: low and high corner (3,) m."""
+    """What a picture of the scene shows, in the frame of the people: low and high corner (3,) m."""
 
     low: Points
     high: Points
 
     @classmethod
-    def around(cls, people: Sequence[Person3D], margin: float = 0.4) -> Bounds:
-        """Return the bounds of all joints of people and of the camera, rounded to half metres."""
-        points = np.concatenate([np.zeros((1, 3)), *(person.position for person in people)])
+    def around(cls, people: Sequence[Person3D], margin: float = 0.4, eyes: Points | None = None) -> Bounds:
+        """Return the bounds of all joints of people and of the cameras at eyes (N, 3) m, rounded to half metres.
+
+        Without eyes there is one camera, at the origin.
+        """
+        points = np.concatenate([np.zeros((1, 3)) if eyes is None else eyes, *(person.position for person in people)])
         points = points[np.isfinite(points).all(axis=1) & (np.abs(points) < 100).all(axis=1)]
         low, high = points.min(axis=0) - margin, points.max(axis=0) + margin
         return cls(np.floor(2 * low) / 2, np.ceil(2 * high) / 2)
@@ -143,8 +146,41 @@ def draw_scene(people: Sequence[Person3D], size: tuple[int, int] = (1200, 600), 
 
 
 @dataclass(frozen=True)
+class Side:
+    """From where a scene is looked at: the axes of its frame that point rightwards and upwards, and their signs."""
+
+    axes: tuple[int, int]
+    signs: tuple[int, int]
+    title: str
+
+
+# Of one camera's optical frame.
+_SIDES = {'side': Side((2, 1), (1, -1), 'from the side: distance, height [m]'),
+          'above': Side((0, 2), (1, 1), 'from above: right, distance [m]')}
+
+
+def world_sides(up: Points) -> dict[str, Side]:
+    """Return the sides 'side' and 'above' of a common frame in which up (3,) points about upwards.
+
+    The axis of the frame that is nearest to up is taken to be vertical.
+    """
+    vertical = int(np.abs(up).argmax())
+    sign = 1 if up[vertical] > 0 else -1
+    right = 1 if vertical == 0 else 0
+    ahead = 3 - vertical - right
+    turn = sign if (right, ahead, vertical) in ((0, 1, 2), (1, 2, 0)) else -sign  # right x ahead is up
+
+    def named(axis: int, direction: int) -> str:
+        return '-' * (direction < 0) + 'xyz'[axis]
+
+    return {
+        'side': Side((right, vertical), (1, sign), f'from the side: {named(right, 1)}, {named(vertical, sign)} [m]'),
+        'above': Side((right, ahead), (1, turn), f'from above: {named(right, 1)}, {named(ahead, turn)} [m]')}
+
+
+@dataclass(frozen=True)
 class _Plane:
-    """Two axes of the optical frame laid onto a canvas at one scale: axis and sign of each, and what is shown [m]."""
+    """Two axes of the frame laid onto a canvas at one scale: axis and sign of each, and what is shown [m]."""
 
     axes: tuple[int, int]
     signs: tuple[int, int]
@@ -166,22 +202,25 @@ class _Plane:
         return self.middle - half, self.middle + half
 
 
-def draw_view(people: Sequence[Person3D], view: str, size: tuple[int, int], bounds: Bounds) -> Image:
+def draw_view(people: Sequence[Person3D], view: str | Side, size: tuple[int, int], bounds: Bounds,
+              cameras: Mapping[str, Points] | None = None) -> Image:
     """Return one picture (height, width, 3) BGR of the people with a grid in metres.
 
-    view 'side': distance to the right, up is up. 'above': the camera's right to the right, distance upwards. Both at
-    one scale in both directions. size: width, height in px.
+    view, of people in an optical frame: 'side': distance to the right, up is up; 'above': the camera's right to the
+    right, distance upwards; of people in a common frame: one of world_sides. All at one scale in both directions.
+    size: width, height in px. cameras: camera_T_frame (4, 4) by name; by default one at the origin.
     """
-    axes, signs, title = {'side': ((2, 1), (1, -1), 'from the side: distance, height [m]'),
-                          'above': ((0, 2), (1, 1), 'from above: right, distance [m]')}[view]
-    corners = np.sort(np.stack([bounds.low, bounds.high])[:, list(axes)] * signs, axis=0)
+    side = _SIDES[view] if isinstance(view, str) else view
+    corners = np.sort(np.stack([bounds.low, bounds.high])[:, list(side.axes)] * side.signs, axis=0)
     letter = max(0.6, min(size) / 800)
     strip = min(round(42 * letter), size[1] // 4)  # above the plot, for the title
     area = (size[0], size[1] - strip)
-    plane = _Plane(axes, signs, area, corners.mean(axis=0), float((np.array(area) / np.ptp(corners, axis=0)).min()))
+    scale = float((np.array(area) / np.ptp(corners, axis=0)).min())
+    plane = _Plane(side.axes, side.signs, area, corners.mean(axis=0), scale)
     canvas: Image = np.full((area[1], area[0], 3), _PAPER, dtype=np.uint8)
     _draw_grid(canvas, plane, letter)
-    _draw_camera(canvas, plane, letter)
+    for name, pose in ({'': np.eye(4)} if cameras is None else cameras).items():
+        _draw_camera(canvas, plane, letter, pose, name)
     width = max(2, round(0.03 * plane.scale))
     for person in sorted(people, key=person_distance, reverse=True):
         pixels = plane.meet(person.position)
@@ -191,7 +230,7 @@ def draw_view(people: Sequence[Person3D], view: str, size: tuple[int, int], boun
             x, y = pixels[usable, 0].mean(), pixels[usable, 1].min()
             _write(canvas, f'#{person.id}', (x - 12 * letter, y - 16 * letter), 0.8 * letter, _INK)
     heading: Image = np.full((strip, size[0], 3), _PAPER, dtype=np.uint8)
-    _write(heading, title, (14 * letter, 28 * letter), 0.8 * letter, _INK)
+    _write(heading, side.title, (14 * letter, 28 * letter), 0.8 * letter, _INK)
     return np.concatenate([heading, canvas])
 
 
@@ -209,13 +248,23 @@ def _draw_grid(canvas: Image, plane: _Plane, letter: float) -> None:
             _write(canvas, f'{line + 0.0:g}', start + offset, 0.6 * letter, _GRID_TEXT)
 
 
-def _draw_camera(canvas: Image, plane: _Plane, letter: float) -> None:
-    """Draw the camera as a small wedge that opens along its view."""
-    eye, ahead = plane.meet(np.array([[0.0, 0.0, 0.0], [0.0, 0.0, 1.0]]))
-    view = (ahead - eye) / np.linalg.norm(ahead - eye) * 24 * letter
-    sideways = np.array([-view[1], view[0]]) * 0.55
-    corners = np.array([eye, eye + view + sideways, eye + view - sideways]).round().astype(np.int32)
-    cv2.fillPoly(canvas, [corners], _INK, cv2.LINE_AA)
+def _draw_camera(canvas: Image, plane: _Plane, letter: float, pose: Points, name: str) -> None:
+    """Draw the camera as a small wedge that opens along its view; a square, where it looks along the line of sight."""
+    place = -pose[:3, :3].T @ pose[:3, 3]
+    eye, ahead = plane.meet(np.stack([place, place + pose[2, :3]]))
+    length = float(np.linalg.norm(ahead - eye))
+    if length < 0.1 * plane.scale:
+        view = np.array([0.0, -24 * letter])
+        corners = eye + 8 * letter * np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]])
+    else:
+        view = (ahead - eye) / length * 24 * letter
+        sideways = np.array([-view[1], view[0]]) * 0.55
+        corners = np.array([eye, eye + view + sideways, eye + view - sideways])
+    cv2.fillPoly(canvas, [corners.round().astype(np.int32)], _INK, cv2.LINE_AA)
+    extent = np.array(cv2.getTextSize(name, _FONT, 0.6 * letter, 1)[0])
+    behind = eye - view * (0.4 + extent[0] / 2 / np.linalg.norm(view) * abs(view[0]) / np.linalg.norm(view))
+    place = np.clip(behind + (-extent[0] / 2, extent[1] / 2), (2, extent[1]), np.array(plane.size) - (extent[0] + 2, 4))
+    _write(canvas, name, place, 0.6 * letter, _INK)
 
 
 def _write(canvas: Image, text: str, at: Sequence[float] | Points, scale: float, color: Color) -> None:

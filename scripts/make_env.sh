@@ -13,7 +13,7 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 venv=$root/.venv
 requirements=$root/requirements
 
-# What run.txt asks for, by the name it is imported under.
+# What run.txt asks for, by the name it is imported under (tomllib: Python 3.10 has none, and takes tomli).
 IMPORTED_AS='numpy numpy
 scipy scipy
 cv2 opencv-python-headless<5
@@ -21,7 +21,8 @@ onnxruntime onnxruntime
 onnx onnx
 tflite tflite
 tqdm tqdm
-yaml pyyaml'
+yaml pyyaml
+tomllib tomli'
 
 say() { echo "[env] $*" >&2; }
 die() { say "error: $*"; exit 1; }

@@ -4,7 +4,7 @@ import fakes
 import numpy as np
 import pytest
 
-from pose3d_ros.draw import Bounds, draw_people, draw_scene, draw_view, person_distance
+from pose3d_ros.draw import Bounds, draw_people, draw_scene, draw_view, person_distance, world_sides
 from pose3d_ros.palette import LEFT, RIGHT, bone_color, joint_color
 from pose3d_ros.records import JointState
 from pose3d_ros.skeleton import HUMAN17
@@ -103,3 +103,33 @@ def test_colours_go_by_side():
     assert bone_color(HUMAN17, index('pelvis'), index('right_hip')) == RIGHT
     assert bone_color(HUMAN17, index('left_hip'), index('right_hip')) == bone_color(HUMAN17, index('pelvis'),
                                                                                      index('spine'))
+
+
+@pytest.mark.parametrize('up', [(0, 0, 1), (0, 0, -1), (0, 1, 0), (0, -1, 0), (1, 0, 0), (-1, 0, 0),
+                                (0.1, -0.97, 0.2)])
+def test_the_sides_of_a_world_are_those_of_somebody_who_stands_in_it(up):
+    sides = world_sides(np.array(up, float))
+
+    def axes(side):
+        return (sign * np.eye(3)[axis] for axis, sign in zip(side.axes, side.signs))
+
+    right, ahead = axes(sides['above'])
+    vertical = np.round(up)
+    np.testing.assert_array_equal(np.cross(right, ahead), vertical)  # not a mirror image
+    across, upwards = axes(sides['side'])
+    np.testing.assert_array_equal(upwards, vertical)
+    np.testing.assert_array_equal(across, right)
+
+
+def test_cameras_stand_in_the_plan_where_they_are():
+    bounds = Bounds(np.full(3, -3.0), np.full(3, 3.0))
+    above = world_sides(np.array([0.0, 0.0, 1.0]))['above']
+    pose = np.eye(4)  # at (2, -1, 0), looks along y
+    pose[:3, :3] = [[1, 0, 0], [0, 0, -1], [0, 1, 0]]
+    pose[:3, 3] = -pose[:3, :3] @ [2.0, -1.0, 0.0]
+    plain, with_camera = (draw_view([], above, (600, 632), bounds, cameras)[-600:] for cameras in ({}, {'': pose}))
+    changed = (plain != with_camera).any(axis=-1)
+    rows, columns = np.nonzero(changed)
+    assert columns.mean() == pytest.approx(500, abs=2)
+    assert rows.max() == pytest.approx(400, abs=3)  # the eye, from which the wedge opens ahead: upwards
+    assert changed[rows.min() + 2].sum() > 10 > changed[rows.max() - 2].sum() > 0

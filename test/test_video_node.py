@@ -149,7 +149,7 @@ def test_without_a_subscriber_it_starts_after_the_time_given(ros, clip):
 
 @pytest.mark.parametrize('change, words', [
     ({'video': ''}, 'video: no footage given'), ({'video': '/nowhere.mp4'}, 'video: /nowhere.mp4: no such file'),
-    ({'calibration': ''}, 'calibration: name the YAML'), ({'calibration': '/nowhere.yaml'}, '/nowhere.yaml'),
+    ({'calibration': ''}, 'calibration: name the file'), ({'calibration': '/nowhere.yaml'}, '/nowhere.yaml'),
     ({'camera_name': 'cam9'}, 'cam9'), ({'pace': 'hasty'}, 'realtime | consumed'),
     ({'source': 'x.mp4'}, 'no parameter source')])
 def test_a_start_that_cannot_be_says_why(ros, clip, change, words):

@@ -17,6 +17,8 @@ COMMANDS = {
     'run': ('pose3d_ros.cli.run', '3D people of video files, without ROS'),
     'fetch': ('pose3d_ros.cli.fetch', 'get models and sample footage into the cache'),
     'build-engines': ('pose3d_ros.cli.build_engines', 'prepare TensorRT engines in advance; list and clear them'),
+    'calibrate': ('pose3d_ros.cli.calibrate', 'where the cameras stand, from the people that they see together'),
+    'convert': ('pose3d_ros.cli.convert', 'show and convert calibrations of other tools; static TF from them'),
     'doctor': ('pose3d_ros.cli.doctor.command', 'what is installed, which engines work, what is wrong and the cure'),
     'evaluate': ('pose3d_ros.cli.evaluate', 'accuracy on the sample footage or on motion capture'),
     'mocap': ('pose3d_ros.cli.mocap', 'motion capture as downloaded, into arrays to train on'),
@@ -72,12 +74,13 @@ def _user_errors() -> tuple[type[Exception], ...]:
     """Return the errors whose message is meant for the user (imported late: they bring the stages with them)."""
     from pose3d_ros.camera import CalibrationError
     from pose3d_ros.detect.description import DescriptionError
+    from pose3d_ros.fuse.extrinsics.errors import ExtrinsicsError
     from pose3d_ros.lift import LiftModelError
     from pose3d_ros.runtime.download import FetchError
     from pose3d_ros.runtime.engine import EngineError
     from pose3d_ros.runtime.store import ModelCorrupt, ModelMissing
-    return (UserError, CalibrationError, DescriptionError, EngineError, FetchError, LiftModelError, ModelMissing,
-            ModelCorrupt)
+    return (UserError, CalibrationError, DescriptionError, EngineError, ExtrinsicsError, FetchError, LiftModelError,
+            ModelMissing, ModelCorrupt)
 
 
 def _cure_for_missing(module: str) -> str | None:

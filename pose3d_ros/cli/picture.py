@@ -55,19 +55,22 @@ def draw_picture(moments: Sequence[Moment], levelled: NDArray[np.float64] | None
                                            for person in moment.people]) for moment in moments]
     bounds = Bounds.around([person for moment in moments for person in moment.people])
     start = moments[0].stamp_ns
-    return _joined([
-        _joined([_captioned(moment.image, f'{(moment.stamp_ns - start) * 1e-9:.2f} s'),
+    return joined([
+        joined([captioned(moment.image, f'{(moment.stamp_ns - start) * 1e-9:.2f} s'),
                  draw_view(moment.people, 'side', (_COLUMN, _SIDE), bounds),
                  draw_view(moment.people, 'above', (_COLUMN, _ABOVE), bounds)], axis=0)
         for moment in moments], axis=1)
 
 
-def _captioned(image: Image, caption: str) -> Image:
-    """Return the image scaled into a column, with the caption in its lower left corner."""
-    scale = min(_COLUMN / image.shape[1], _TALLEST / image.shape[0])
+def captioned(image: Image, caption: str, space: tuple[int, int] = (_COLUMN, _TALLEST)) -> Image:
+    """Return the image scaled into a column, with the caption in its lower left corner.
+
+    space: px, the width of the column and the most height.
+    """
+    scale = min(space[0] / image.shape[1], space[1] / image.shape[0])
     width, height = round(image.shape[1] * scale), round(image.shape[0] * scale)
-    result = np.full((height, _COLUMN, 3), _PAPER, dtype=np.uint8)
-    left = (_COLUMN - width) // 2
+    result = np.full((height, space[0], 3), _PAPER, dtype=np.uint8)
+    left = (space[0] - width) // 2
     result[:, left:left + width] = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
     for colour, thickness in (((0, 0, 0), 4), ((255, 255, 255), 1)):  # legible on anything
         cv2.putText(result, caption, (left + 12, height - 14), cv2.FONT_HERSHEY_DUPLEX, 0.6, colour, thickness,
@@ -75,7 +78,7 @@ def _captioned(image: Image, caption: str) -> Image:
     return result
 
 
-def _joined(parts: Sequence[Image], axis: int) -> Image:
+def joined(parts: Sequence[Image], axis: int) -> Image:
     """Return the parts in a row (axis 1) or a column (axis 0), with space around each."""
     shape = (_GAP, parts[0].shape[1], 3) if axis == 0 else (parts[0].shape[0], _GAP, 3)
     gap = np.full(shape, _PAPER, dtype=np.uint8)

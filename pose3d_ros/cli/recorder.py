@@ -12,6 +12,7 @@ import select
 import sys
 import time
 from collections import deque
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from sensor_msgs.msg import CameraInfo, Image
 from visualization_msgs.msg import MarkerArray
 
 from pose3d_ros.cli.errors import UserError
+from pose3d_ros.cli.picture import draw_picture
 from pose3d_ros.cli.recording import Recording, percentiles
 from pose3d_ros.msg import People2D, People3D
 from pose3d_ros.ros.convert import from_people, stamp_ns
@@ -159,7 +161,7 @@ def main() -> int:
     levelled = None if args.levelled is None else np.array(args.levelled, dtype=np.float64)
     rclpy.init(args=ros_args)
     try:
-        with Recording(args.out, args.fps, args.frames, levelled) as recording:
+        with Recording(args.out, args.fps, args.frames, partial(draw_picture, levelled=levelled)) as recording:
             node = Recorder(recording)
             record(node, args.frames)
             if not recording.frames:

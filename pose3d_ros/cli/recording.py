@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import cv2
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from pose3d_ros.cli.errors import UserError
 from pose3d_ros.cli.figures import write_json
-from pose3d_ros.cli.picture import Moment, draw_picture
+from pose3d_ros.cli.picture import Image, Moment, draw_picture
 from pose3d_ros.cli.video import VideoWriter
 from pose3d_ros.records import JointState, Person3D, PersonState
 
@@ -27,20 +27,21 @@ from pose3d_ros.records import JointState, Person3D, PersonState
 COLUMNS = ('stamp_s', 'frame_id', 'id', 'person_state', 'joint', 'joint_state', 'x_m', 'y_m', 'z_m', 'vx_m_s', 'vy_m_s',
            'vz_m_s', 'sigma_m', 'confidence', 'height_m', 'height_sigma_m')
 FILES = ('people.csv', 'annotated.mp4', 'picture.png', 'summary.json')
-_LONGEST_SIDE = 1280  # px of the annotated video
 _PICTURED = (0.15, 0.5, 0.85)  # when, as shares of the recording, the picture shows the people
 
 
 class Recording:
     """Collects people and annotated images of `frames` expected frames in the folder `out`.
 
-    levelled: rotation (3, 3) for the picture only, where the camera's tilt is known. Use as a context: leaving it by an
-    error discards what is not finished. Raises UserError when the folder cannot be written.
+    picture: makes picture.png of a few moments, whose images have sides of at most `longest` px, as those of the video.
+    Use as a context: leaving it by an error discards what is not finished. Raises UserError when the folder cannot be
+    written.
     """
 
-    def __init__(self, out: Path, fps: float, frames: int, levelled: NDArray[np.float64] | None = None) -> None:
+    def __init__(self, out: Path, fps: float, frames: int, picture: Callable[[Sequence[Moment]], Image] = draw_picture,
+                 longest: int = 1280) -> None:
         self.out = out
-        self._levelled = levelled
+        self._picture, self._longest = picture, longest
         self.frames = self.frames_with_people = 0
         self._moments: dict[int, Moment] = {}
         self._pictured = {round(share * max(frames - 1, 0)) for share in _PICTURED}
@@ -82,7 +83,7 @@ class Recording:
 
     def add_image(self, stamp_ns: int, image: NDArray[np.uint8]) -> None:
         """Append the annotated image (H, W, 3) BGR of a frame whose people have been added."""
-        scale = min(1.0, _LONGEST_SIDE / max(image.shape[:2]))
+        scale = min(1.0, self._longest / max(image.shape[:2]))
         width, height = (2 * round(side * scale / 2) for side in (image.shape[1], image.shape[0]))  # encoders want even
         small = np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
         self._video.write(small)
@@ -95,7 +96,7 @@ class Recording:
         self._csv_path.replace(self.out / 'people.csv')
         self._video.close()
         if self._moments:
-            picture = draw_picture([self._moments[stamp] for stamp in sorted(self._moments)], self._levelled)
+            picture = self._picture([self._moments[stamp] for stamp in sorted(self._moments)])
             partial = self.out / f'.picture.{os.getpid()}.png'
             cv2.imwrite(str(partial), picture)
             partial.replace(self.out / 'picture.png')

@@ -6,16 +6,18 @@ import argparse
 import time
 from collections import defaultdict
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pose3d_ros.calibration import CalibratedCamera, load_calibration
+from pose3d_ros.cli import run_together
 from pose3d_ros.cli.engines import add_engine_options, add_model_options, wanted
 from pose3d_ros.cli.errors import UserError
 from pose3d_ros.cli.floor import add_floor_options, floor_of
-from pose3d_ros.cli.picture import level
+from pose3d_ros.cli.picture import draw_picture, level
 from pose3d_ros.cli.progress import progress
 from pose3d_ros.cli.recording import Recording, percentiles
 from pose3d_ros.cli.video import VideoReader
@@ -29,13 +31,21 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = subparsers.add_parser(
         'run', help='3D people of video files, without ROS',
         description='Find the 3D people of video files and leave people.csv, annotated.mp4, picture.png and '
-                    'summary.json in a folder per video.')
+                    'summary.json in a folder per video, or in one folder for several cameras together.')
     parser.add_argument('videos', nargs='+', type=Path, metavar='VIDEO')
     parser.add_argument('--calibration', type=Path, required=True, metavar='FILE',
-                        help='camera_info YAML of ROS, or a calibration file of several cameras')
+                        help='of ROS, OpenCV, Kalibr, Pose2Sim, aniposelib, Qualisys or our own (docs/calibration.md)')
     parser.add_argument('--camera', default='', metavar='NAME',
                         help='which camera of the calibration file; by default the one named like the video')
     parser.add_argument('--out', type=Path, default=Path('out/run'), metavar='DIR', help='default: out/run')
+    group = parser.add_argument_group('several cameras', 'that filmed the same people at the same time')
+    group.add_argument('--together', action='store_true',
+                       help='bring what all videos show together to one set of people in the world of the calibration '
+                            'file, which must have the place of every camera')
+    group.add_argument('--cameras', nargs='+', default=[], metavar='NAME',
+                       help='which camera each video is of, in order; by default the one named like the video')
+    group.add_argument('--offsets', nargs='+', type=float, default=[], metavar='S',
+                       help='when each video begins, in seconds on a common clock; by default all at once')
     add_model_options(parser)
     add_floor_options(parser)
     add_engine_options(parser)
@@ -44,6 +54,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(args: argparse.Namespace) -> int:
     """Run the pipeline over every video."""
     ground = floor_of(args)
+    if args.together:
+        if ground is not None or args.camera:
+            raise UserError('--camera and --camera-height are for one camera; with --together all places come from the '
+                            'calibration file, and --cameras says which camera each video is of')
+        return run_together.run(args)
+    if args.cameras or args.offsets:
+        raise UserError('--cameras and --offsets are for several videos --together')
     folders = [args.out / video.stem if len(args.videos) > 1 else args.out for video in args.videos]
     if len(set(folders)) < len(folders):
         raise UserError('two of the videos have the same name: their results would overwrite each other')
@@ -75,7 +92,8 @@ def _run_one(pipeline: Pipeline, video: VideoReader, camera: CalibratedCamera, g
              folder: Path) -> None:
     stage_ms: dict[str, list[float]] = defaultdict(list)
     started = time.perf_counter()
-    with Recording(folder, video.fps, video.count, level_of(camera, ground)) as recording:
+    picture = partial(draw_picture, levelled=level_of(camera, ground))
+    with Recording(folder, video.fps, video.count, picture) as recording:
         for frame in progress(video.frames(camera.camera), total=video.count or None, unit='frame',
                               desc=video.path.stem):
             result = pipeline(replace(frame, ground=ground))

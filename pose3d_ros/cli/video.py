@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import cv2
@@ -44,11 +45,35 @@ class VideoReader:
         finally:
             capture.release()
 
-    def frames(self, camera: Camera) -> Iterator[Frame]:
-        """Yield the frames as a camera gives them. Raises UserError when its size is not that of the video."""
+    def numbered(self) -> Generator[tuple[int, NDArray[np.uint8]], None, None]:
+        """Yield the images (H, W, 3) BGR with their numbers, going on behind frames that cannot be decoded.
+
+        The number is that of the place in time: where the file lacks frames, or the decoder leaves some out, numbers
+        are left out too.
+        """
+        capture = self._open()
+        try:
+            number = -1
+            for reads in itertools.count(1):
+                ok, image = capture.read()
+                if ok:
+                    place = capture.get(cv2.CAP_PROP_POS_MSEC) * self.fps / 1e3  # 0 where the file has no times
+                    number = max(number + 1, round(place) if np.isfinite(place) else 0)
+                    yield number, np.asarray(image, dtype=np.uint8)
+                elif reads >= self.count:
+                    return
+        finally:
+            capture.release()
+
+    def check_size(self, camera: Camera) -> None:
+        """Raise UserError when the size of the images is not that of the calibration."""
         if (camera.width, camera.height) != (self.width, self.height):
             raise UserError(f'{self.path}: the video is {self.width}x{self.height}, but the calibration is for '
                             f'{camera.width}x{camera.height}; calibrate at the size that is recorded')
+
+    def frames(self, camera: Camera) -> Iterator[Frame]:
+        """Yield the frames as a camera gives them. Raises UserError when its size is not that of the video."""
+        self.check_size(camera)
         for number, image in enumerate(self.images()):
             yield Frame(image, round(number * 1e9 / self.fps), camera)
 

@@ -1,1 +1,1 @@
-"""Several cameras, one person: triangulation that survives wrong views and exchanged sides."""
+"""Several cameras, one set of people: who is who, robust triangulation, exchanged sides, motion; and extrinsics."""

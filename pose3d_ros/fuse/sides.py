@@ -38,22 +38,11 @@ def exchanged_views(
     to V, T, J) as for `triangulate`. swap_price: what one exchanged view costs in one frame, in squared sigmas; step:
     how far a joint may well move from frame to frame, m. Raises ValueError for more than 8 views (2^V cases compared).
     """
-    views, frames = rays.shape[:2]
-    if views > _MOST_VIEWS:
-        raise ValueError(f'{views} views: exchanged sides are resolved for at most {_MOST_VIEWS}')
-    spread = np.broadcast_to(np.asarray(sigma, dtype=np.float64), rays.shape[:-1])
-    trust = np.ones(spread.shape) if confidence is None else np.broadcast_to(confidence, spread.shape)
-    cases = (np.arange(2**views)[:, None] >> np.arange(views)) & 1 == 1  # (S, V): the views exchanged
-    found = np.zeros((2, views, frames), dtype=bool)
-    for part, names in _SCORED.items():
-        pairs = [(skeleton.index(name), skeleton.index(mirrored(name))) for name in names
-                 if {name, mirrored(name)} <= set(skeleton.joints)]
-        if not pairs:
-            continue
-        points, cost = _every_case(rays, camera_T_world, spread, trust, cases, np.array(pairs), gate)
-        path = _cheapest_path(points, cost + swap_price * cases.sum(axis=1)[:, None], step)
-        found[part] = cases[path].T
-    return found
+    cases = _cases(rays)
+    pairs, part = _pairs(skeleton)
+    points, cost = _every_case(rays, camera_T_world, sigma, confidence, cases, pairs, part, gate)
+    path = _cheapest_path(points, cost + swap_price * cases.sum(axis=1)[:, None, None], part, step)
+    return np.moveaxis(cases[path], -1, 1)
 
 
 def with_sides(values: NDArray, exchanged: NDArray[np.bool_], skeleton: Skeleton) -> NDArray:
@@ -63,9 +52,27 @@ def with_sides(values: NDArray, exchanged: NDArray[np.bool_], skeleton: Skeleton
     return np.where(flip, values[:, :, skeleton.mirror], values)
 
 
-def _every_case(rays: Floats, camera_T_world: Floats, sigma: Floats, trust: Floats, cases: NDArray[np.bool_],
-                pairs: NDArray[np.intp], gate: float) -> tuple[Floats, Floats]:
-    """Triangulate the pairs (P, 2) for every case (S, V): points (S, T, P, 2 sides, 3) and summed cost (S, T)."""
+def _cases(rays: Floats) -> NDArray[np.bool_]:
+    """Return all sets of exchanged views, (S, V), the complement of each as far from the end as it from the start."""
+    views = len(rays)
+    if views > _MOST_VIEWS:
+        raise ValueError(f'{views} views: exchanged sides are resolved for at most {_MOST_VIEWS}')
+    return (np.arange(2**views)[:, None] >> np.arange(views)) & 1 == 1
+
+
+def _pairs(skeleton: Skeleton) -> tuple[NDArray[np.intp], Floats]:
+    """Return the joints (P, 2), left and right, by which sides are judged, and the part each belongs to, (2, P)."""
+    found = [(part, skeleton.index(name), skeleton.index(mirrored(name))) for part, names in _SCORED.items()
+             for name in names if {name, mirrored(name)} <= set(skeleton.joints)]
+    table = np.array(found, dtype=np.intp).reshape(-1, 3)
+    return table[:, 1:], (table[:, 0] == np.array([[UPPER], [LOWER]])).astype(np.float64)
+
+
+def _every_case(rays: Floats, camera_T_world: Floats, sigma: Floats | float, confidence: Floats | None,
+                cases: NDArray[np.bool_], pairs: NDArray[np.intp], part: Floats, gate: float) -> tuple[Floats, Floats]:
+    """Triangulate the pairs (P, 2) for every case (S, V): points (S, T, P, 2 sides, 3), summed cost (S, T, 2 parts)."""
+    spread = np.broadcast_to(np.asarray(sigma, dtype=np.float64), rays.shape[:-1])
+    trust = np.ones(spread.shape) if confidence is None else np.broadcast_to(confidence, spread.shape)
 
     def chosen(values: NDArray) -> NDArray:
         """Return (V, S, T, P, ...): the joint that each view gives for the left side in each case."""
@@ -73,28 +80,41 @@ def _every_case(rays: Floats, camera_T_world: Floats, sigma: Floats, trust: Floa
         exchanged = cases.T[:, :, None, None]
         return np.where(exchanged.reshape(*exchanged.shape, *(1,) * (left.ndim - 4)), right, left)
 
-    result = triangulate(chosen(rays), camera_T_world, chosen(sigma), chosen(trust), gate=gate)
-    seen = np.isfinite(chosen(rays)).all(axis=-1)
-    nothing = gate**2 * np.sum(np.where(seen, chosen(trust), 0.0), axis=0)  # no point: every view is left out
+    of_left, weight = chosen(rays), chosen(trust)
+    result = triangulate(of_left, camera_T_world, chosen(spread), weight, gate=gate)
+    seen = np.isfinite(of_left).all(axis=-1)
+    nothing = gate**2 * np.sum(np.where(seen, weight, 0.0), axis=0)  # no point: every view is left out
     cost = np.where(np.isnan(result.cost), nothing, result.cost)
     # what is left in one case is right in the case with all views the other way round
-    return np.stack([result.points, result.points[::-1]], axis=3), (cost + cost[::-1]).sum(axis=-1)
+    return np.stack([result.points, result.points[::-1]], axis=3), _of_parts(cost + cost[::-1], part)
 
 
-def _cheapest_path(points: Floats, cost: Floats, step: float, most: float = 9.0) -> NDArray[np.intp]:
-    """Return the case (T,) of each frame on the cheapest way through cost (S, T) and the jumps between points."""
-    frames = cost.shape[1]
-    total, came_from = cost[:, 0], np.zeros((frames, len(cost)), dtype=np.intp)
+def _of_parts(values: Floats, part: Floats) -> Floats:
+    """Return values (..., P) summed over the pairs of each part of the body, (..., 2)."""
+    return values @ part.T
+
+
+def _jumps(now: Floats, before: Floats, step: float, most: float = 9.0) -> Floats:
+    """Return the squared steps from before to now (..., P, 2, 3), at most `most` for each joint, summed: (..., P)."""
+    jump = np.minimum(np.sum((now - before) ** 2, axis=-1) / step**2, most)
+    return np.where(np.isnan(jump), most, jump).sum(axis=-1)
+
+
+def _cheapest_path(points: Floats, cost: Floats, part: Floats, step: float) -> NDArray[np.intp]:
+    """Return the case (2, T) of each part and frame on the cheapest way through cost (S, T, 2) and the jumps."""
+    cases, frames, parts = cost.shape
+    total, came_from = cost[:, 0], np.zeros((frames, cases, parts), dtype=np.intp)
+    of_pair = part.argmax(axis=0)  # (P,)
     last = points[:, 0]  # where each joint was last seen, were the case s true
     for frame in range(1, frames):
         now = points[:, frame]
-        jump = np.minimum(np.sum((now[:, None] - last) ** 2, axis=-1) / step**2, most)  # (S now, S before, P, 2)
-        through = total + np.where(np.isnan(jump), most, jump).sum(axis=(-2, -1))
+        through = total + _of_parts(_jumps(now[:, None], last, step), part)  # (S now, S before, 2)
         came_from[frame] = through.argmin(axis=1)
         total = cost[:, frame] + through.min(axis=1)
-        last = np.where(np.isnan(now), last[came_from[frame]], now)
-    path = np.zeros(frames, dtype=np.intp)
-    path[-1] = total.argmin()
+        past = last[came_from[frame][:, of_pair], np.arange(len(of_pair))]  # (S, P, 2, 3)
+        last = np.where(np.isnan(now), past, now)
+    path = np.zeros((frames, parts), dtype=np.intp)
+    path[-1] = total.argmin(axis=0)
     for frame in range(frames - 1, 0, -1):
-        path[frame - 1] = came_from[frame, path[frame]]
-    return path
+        path[frame - 1] = came_from[frame, path[frame], np.arange(parts)]
+    return path.T

@@ -148,7 +148,7 @@ MONO = (
 VIDEO = (
     Parameter('video', '', 'Video file, folder of images (in the order of their names), or number of a webcam.',
               fixed=True),
-    Parameter('calibration', '', 'YAML file with the calibration of the camera.', fixed=True),
+    Parameter('calibration', '', 'File with the calibration of the camera (docs/calibration.md).', fixed=True),
     Parameter('camera_name', '', 'Which camera of the calibration; empty where it has only one.', fixed=True),
     Parameter('frame_id', 'camera', 'Optical frame of the images.', fixed=True),
     Parameter('rate', 0.0, 'Frames per second; 0 takes that of the video (30 for a folder).', 'Hz', 0.0, 1000.0,

@@ -136,7 +136,7 @@ def _open(video: str, calibration: str, camera_name: str) -> tuple[Footage, Came
     except FootageError as error:
         raise ParameterError(f'video: {error}') from error
     if not calibration:
-        raise ParameterError('calibration: name the YAML file with the calibration of the camera; without it there are '
+        raise ParameterError('calibration: name the file with the calibration of the camera; without it there are '
                              'no metres')
     try:
         camera = load_camera(calibration, camera_name).camera

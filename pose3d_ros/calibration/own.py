@@ -1,4 +1,4 @@
-"""Calibration files: the camera_info YAML of ROS, and the project's own file of several cameras with their places.
+"""The camera_info YAML of ROS, and the project's own file of several cameras with their places: read and written.
 
 One camera (what camera_calibration and camera_info_manager write): image_width, image_height, camera_name,
 camera_matrix {rows, cols, data}, distortion_model, distortion_coefficients {...}, rectification_matrix {...},
@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,56 +29,26 @@ import yaml
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
+from pose3d_ros.calibration.places import CalibratedCamera, pose_of_vectors
+from pose3d_ros.calibration.values import mapping, numbers
 from pose3d_ros.camera import CalibrationError, Camera
 
-_FARTHEST = 1000.0  # m; a camera farther from the origin is most likely given in millimetres
 
+def read_own(document: Mapping[str, Any], source: str, name: str) -> dict[str, CalibratedCamera]:
+    """Return the cameras of a parsed file, a camera_info file's under its camera_name or name.
 
-@dataclass(frozen=True)
-class CalibratedCamera:
-    """Intrinsics and, where the file has it, the place of a camera.
-
-    camera_T_world: (4, 4) float64, maps points (m) of the world to the optical frame; None where unknown.
+    Raises CalibrationError.
     """
-
-    camera: Camera
-    camera_T_world: NDArray[np.float64] | None = None  # noqa: N815 (a_T_b: maps b to a)
-
-
-def load_calibration(path: str | Path) -> dict[str, CalibratedCamera]:
-    """Return the cameras of a calibration file by name, in the order of the file.
-
-    A camera_info file of ROS gives one, under its camera_name (or the name of the file). Raises CalibrationError naming
-    the file, the camera and the value at fault.
-    """
-    path = Path(path).expanduser()
-    document = _read(path)
     if 'cameras' in document:
         entries = document['cameras']
         if not isinstance(entries, Mapping) or not entries:
-            raise CalibrationError(f"{path}: 'cameras' must map at least one name to a camera")
+            raise CalibrationError(f"{source}: 'cameras' must map at least one name to a camera")
     elif 'camera_matrix' in document:
-        entries = {document.get('camera_name') or path.stem: document}
+        entries = {document.get('camera_name') or name: document}
     else:
-        raise CalibrationError(f"{path}: neither 'cameras' nor 'camera_matrix' in it; expected a camera_info YAML of "
-                               'ROS or a calibration file of pose3d_ros')
-    return {str(name): _camera(entry, f'{path}: camera {name}') for name, entry in entries.items()}
-
-
-def load_camera(path: str | Path, name: str = '') -> CalibratedCamera:
-    """Return one camera of a calibration file; name may be left out where the file holds only one.
-
-    Raises CalibrationError as load_calibration, and for a name that the file lacks (lists those it has).
-    """
-    cameras = load_calibration(path)
-    known = ', '.join(cameras)
-    if name in cameras:
-        return cameras[name]
-    if name:
-        raise CalibrationError(f'{path}: no camera {name!r}; it has: {known}')
-    if len(cameras) > 1:
-        raise CalibrationError(f'{path}: holds several cameras, name one of: {known}')
-    return next(iter(cameras.values()))
+        raise CalibrationError(f"{source}: neither 'cameras' nor 'camera_matrix' in it; expected a camera_info YAML of "
+                               'ROS or a calibration file of another tool (docs/calibration.md)')
+    return {str(key): _camera(entry, f'{source}: camera {key}') for key, entry in entries.items()}
 
 
 def save_camera(path: str | Path, camera: Camera, name: str = 'camera') -> None:
@@ -103,27 +72,8 @@ def save_calibration(path: str | Path, cameras: Mapping[str, CalibratedCamera], 
     _write(Path(path), head + _dump({'cameras': entries}))
 
 
-def _read(path: Path) -> Mapping[str, Any]:
-    try:
-        document = yaml.safe_load(path.read_text(encoding='utf-8'))
-    except OSError as error:
-        raise CalibrationError(f'{path}: cannot be read ({error.strerror}); check the path') from None
-    except UnicodeDecodeError:
-        raise CalibrationError(f'{path}: is not a text file') from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, 'problem_mark', None)
-        where = f' in line {mark.line + 1}' if mark else ''
-        reason = getattr(error, 'problem', None) or error
-        raise CalibrationError(f'{path}: is not valid YAML{where} ({reason})') from None
-    if not isinstance(document, Mapping):
-        raise CalibrationError(f'{path}: is empty or not a mapping; expected a camera_info YAML')
-    return document
-
-
 def _camera(entry: Any, source: str) -> CalibratedCamera:
-    if not isinstance(entry, Mapping):
-        raise CalibrationError(f'{source}: is not a mapping')
-    model = entry.get('distortion_model', '')
+    model = mapping(entry, source).get('distortion_model', '')
     if not isinstance(model, str):
         raise CalibrationError(f'{source}: distortion_model is not a name')
     distortion = _matrix(entry, 'distortion_coefficients', source) if 'distortion_coefficients' in entry else []
@@ -137,18 +87,8 @@ def _camera(entry: Any, source: str) -> CalibratedCamera:
 def _pose(entry: Any, source: str) -> NDArray[np.float64]:
     if not isinstance(entry, Mapping):
         raise CalibrationError(f'{source}: is not a mapping with rotation and translation')
-    rotation, translation = (_numbers(entry.get(key), f'{source}: {key}') for key in ('rotation', 'translation'))
-    for key, values in (('rotation', rotation), ('translation', translation)):
-        if len(values) != 3 or not np.isfinite(values).all():
-            raise CalibrationError(f'{source}: {key} must be three finite numbers')
-    if np.linalg.norm(translation) > _FARTHEST:
-        raise CalibrationError(f'{source}: translation is over {_FARTHEST:g} m long; it must be in metres')
-    if np.linalg.norm(rotation) > 2 * np.pi:
-        raise CalibrationError(f'{source}: rotation turns by more than a full turn; it must be in radians')
-    pose = np.eye(4)
-    pose[:3, :3] = Rotation.from_rotvec(rotation).as_matrix()
-    pose[:3, 3] = translation
-    return pose
+    rotation, translation = (numbers(entry.get(key), f'{source}: {key}') for key in ('rotation', 'translation'))
+    return pose_of_vectors(rotation, translation, source)
 
 
 def _count(entry: Mapping[str, Any], key: str, source: str) -> int:
@@ -163,20 +103,11 @@ def _matrix(entry: Mapping[str, Any], key: str, source: str) -> list[float]:
     matrix = entry.get(key)
     if not isinstance(matrix, Mapping) or 'data' not in matrix:
         raise CalibrationError(f'{source}: {key} is missing or not of the form {{rows, cols, data}}')
-    data = _numbers(matrix['data'], f'{source}: {key}')
+    data = numbers(matrix['data'], f'{source}: {key}')
     rows, columns = matrix.get('rows'), matrix.get('cols')
     if isinstance(rows, int) and isinstance(columns, int) and rows * columns != len(data):
         raise CalibrationError(f'{source}: {key} says {rows} x {columns}, but has {len(data)} values')
     return data
-
-
-def _numbers(values: Any, source: str) -> list[float]:
-    if not isinstance(values, list):
-        raise CalibrationError(f'{source}: is not a list of numbers')
-    try:
-        return [float(value) for value in values]  # YAML 1.1 takes 1e-05 for text: float() reads it all the same
-    except (TypeError, ValueError):
-        raise CalibrationError(f'{source}: holds something that is not a number: {values!r}') from None
 
 
 def _entry(camera: Camera) -> dict[str, Any]:

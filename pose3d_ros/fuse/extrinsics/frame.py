@@ -1,0 +1,63 @@
+"""Size and world frame of an arrangement of cameras that is known but for these."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pose3d_ros.fuse.extrinsics.adjust import places_of
+from pose3d_ros.fuse.extrinsics.tracks import JOINTS, Floats
+
+# Mid-shoulder to mid-hip, hip to knee, knee to ankle, over stature: 0.288 + 0.245 + 0.246 (Winter 2009, after Drillis
+# and Contini). From person to person it varies by 2 %.
+CHAIN_SHARE = 0.779
+
+
+def stature_of(points: Floats, person: NDArray[np.intp]) -> float:
+    """Return the stature, in the units of joints (N, J, 3), of the person (N,) who was seen most; NaN without any."""
+    def at(*names: str) -> Floats:
+        return points[:, JOINTS.indices(names)].mean(axis=1)
+
+    def length(a: Floats, b: Floats) -> Floats:
+        return np.asarray(np.linalg.norm(a - b, axis=-1))
+
+    legs = [length(at(f'{side}_hip'), at(f'{side}_knee')) + length(at(f'{side}_knee'), at(f'{side}_ankle'))
+            for side in ('left', 'right')]
+    trunk = length(at('left_shoulder', 'right_shoulder'), at('left_hip', 'right_hip'))
+    chain = trunk + np.mean(legs, axis=0)
+    known = np.isfinite(chain)
+    if not known.any():
+        return float('nan')
+    most = np.bincount(person[known]).argmax()
+    return float(np.median(chain[known & (person == most)])) / CHAIN_SHARE
+
+
+def scaled(poses: Floats, factor: float) -> Floats:
+    """Return camera_T_world (V, 4, 4) of a world that is that much larger."""
+    result = poses.copy()
+    result[:, :3, 3] *= factor
+    return result
+
+
+def fitted(poses: Floats, given: Floats, keep_size: bool) -> Floats:
+    """Return camera_T_world (V, 4, 4) in the world of the given ones, by the best fit of those that are not NaN.
+
+    What is fitted are the places and, as far apart from them as the cameras are from each other, points on the axes;
+    keep_size: do not change the size. One given camera keeps its pose exactly.
+    """
+    known = np.isfinite(given).all(axis=(1, 2))
+    ours, theirs = poses[known], given[known]
+    here, there = places_of(ours), places_of(theirs)
+    apart_here, apart_there = (places - places.mean(axis=0) for places in (here, there))
+    spread_here, spread_there = (float(np.sqrt(np.mean(np.sum(a**2, axis=1)))) for a in (apart_here, apart_there))
+    size = 1.0 if keep_size or spread_here < 1e-9 else spread_there / spread_here
+    turns = np.einsum('vji,vjk->ik', theirs[:, :3, :3], ours[:, :3, :3])  # the turn of each camera, summed
+    u, _, vt = np.linalg.svd(size * apart_there.T @ apart_here + max(spread_there, 1.0)**2 * turns)
+    turn = u @ np.diag([1.0, 1.0, np.linalg.det(u @ vt)]) @ vt
+    if not keep_size and spread_here > 1e-9:
+        size = float(np.sum(apart_there * (apart_here @ turn.T)) / np.sum(apart_here**2))
+    places = size * (places_of(poses) - here.mean(axis=0)) @ turn.T + there.mean(axis=0)
+    result = np.tile(np.eye(4), (len(poses), 1, 1))
+    result[:, :3, :3] = poses[:, :3, :3] @ turn.T
+    result[:, :3, 3] = -np.einsum('vij,vj->vi', result[:, :3, :3], places)
+    return result

@@ -1,0 +1,265 @@
+"""From the views of several calibrated cameras to one set of people in the common frame.
+
+Cameras need not be genlocked and may move: every view comes with its own stamp and place. Each call takes whatever
+views there are; a camera that is missing makes people less certain, and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pose3d_ros.fuse import match
+from pose3d_ros.fuse.body import plausible
+from pose3d_ros.fuse.measure import Measured, exchanged_within, measured, straightened
+from pose3d_ros.fuse.observations import LIMB, Floats, Observations, observe, usable
+from pose3d_ros.fuse.people import People
+from pose3d_ros.fuse.sides import LOWER, UPPER
+from pose3d_ros.fuse.views import View
+from pose3d_ros.records import Person3D
+
+_RESIDUALS = 60       # calls over which a camera's residual is taken
+_MERGE_CALLS = 4      # two people who look the same for so many calls are one
+_TURN_CALLS = 4       # most views see a person's sides exchanged for so many calls: he is, and they are not
+_GHOST_CALLS = 5      # joints that make no body for so many calls are nobody
+_SAME_PLACE = 2.0     # squared distance per axis between trunks below which they are likely the same person's
+_REVIVE = (0.4, 1.5)  # m and m/s: how far from where somebody was lost he may be found again
+
+
+@dataclass(frozen=True)
+class FuseSettings:
+    """How people are fused.
+
+    max_age_s: a view farther from the time of fusion is left out [s]. confirm: calls in which a person was seen before
+    he counts as TRACKED. max_predicted_s: a person nobody sees is published (PREDICTED) so long; max_lost_s: and is
+    known again within this time [s]. forget_joint_s: a joint nobody sees is published so long [s].
+    """
+
+    max_age_s: float = 0.25
+    confirm: int = 3
+    max_predicted_s: float = 0.5
+    max_lost_s: float = 2.0
+    forget_joint_s: float = 0.5
+
+
+class Fuser:
+    """Fuses views over time. State: the people; `reset()` forgets them, ids go on counting and are never given twice.
+
+    People are HUMAN17 in the common frame. Joints that 2D skeletons name are triangulated, or where one camera sees
+    them, on its ray at the depth of its mono 3D; the others (pelvis, spine, thorax, neck, head) are those of the mono
+    3D, fitted to the measured ones (see middle_joints). Height is NaN: rays do not need it.
+
+    counters: matched, unmatched (sightings), evicted (sightings taken from a person whose other views disagree),
+    duplicates (second sightings of somebody in one view), born, revived, merged (two ids that were one person), ghosts
+    (groups that made no body), handovers (a person seen by none of the cameras of before), sides_exchanged (sightings),
+    outliers (joints of views), jumps (joints far from where they were expected), views_late, duplicate_ids,
+    too_little_seen. residuals: camera -> median distance [px] of its joints from the triangulated ones lately.
+    """
+
+    def __init__(self, settings: FuseSettings | None = None) -> None:
+        self.settings = settings or FuseSettings()
+        self.counters: Counter[str] = Counter()
+        self._last_id = 0
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everybody, as after a jump in time."""
+        self._people = People()
+        self._memory: dict[tuple[str, int], int] = {}
+        self._alike: dict[tuple[int, int], int] = {}
+        self._errors: dict[str, deque[float]] = {}
+        self._stamp_ns: int | None = None
+
+    @property
+    def residuals(self) -> dict[str, float]:
+        """Median reprojection error of each camera lately [px]."""
+        return {camera: float(np.median(errors)) for camera, errors in sorted(self._errors.items())}
+
+    def __call__(self, views: Sequence[View], stamp_ns: int) -> list[Person3D]:
+        """Return the people at stamp_ns in the common frame, in the order of their ids.
+
+        The order of views does not matter. Raises ValueError where time goes back: reset first.
+        """
+        step = 0.0 if self._stamp_ns is None else (stamp_ns - self._stamp_ns) * 1e-9
+        if step < 0:
+            raise ValueError(f'time went back by {-step:.3f} s: call reset() first')
+        self._stamp_ns, settings = stamp_ns, self.settings
+        views = usable(views, stamp_ns, settings.max_age_s, self.counters)
+        self._people.joints.predict(step)
+        self._people.forget_joints(stamp_ns, settings.forget_joint_s)
+        self._keep([(stamp_ns - known.stamp_ns) * 1e-9 <= (settings.max_lost_s if known.seen >= settings.confirm
+                                                           else settings.max_predicted_s)
+                    for known in self._people.known])
+        seen = observe(views, stamp_ns, self.counters)
+        if len(seen):
+            self._take(seen, views, stamp_ns, step)
+        return self._people.published(stamp_ns, settings.confirm, settings.max_predicted_s)
+
+    def _keep(self, rows: Sequence[bool] | NDArray[np.bool_]) -> None:
+        if not all(rows):
+            self._people.keep(rows)
+            alive = set(self._people.ids)
+            self._memory = {key: id_ for key, id_ in self._memory.items() if id_ in alive}
+
+    def _take(self, seen: Observations, views: list[View], stamp_ns: int, step: float) -> None:
+        """Find out who is who, measure the joints and take them in."""
+        people, poses = self._people, np.stack([view.camera_T_world for view in views])
+        costs, exchanged = match.track_costs(seen, *people.expected())
+        row = match.assign(seen, costs, people.ids, self._memory)
+        evicted = match.evict(seen, row, costs)
+        self.counters['evicted'] += len(evicted)
+        self.counters['matched'] += int((row >= 0).sum())
+        self.counters['unmatched'] += int((row < 0).sum())
+        sides = self._sides(exchanged, row)
+        old = len(people)
+        for group in self._newcomers(seen, row, costs, evicted):
+            self._last_id += 1
+            self.counters['born'] += 1
+            row[group] = people.add(self._last_id, stamp_ns)
+            sides[:, group] = exchanged_within(seen, group, poses)
+        self.counters['sides_exchanged'] += int((sides.any(axis=0) & (row >= 0)).sum())
+        rays, sigma = straightened(seen.rays, seen.sigma, sides)
+        now = measured(seen, rays, sigma, row, len(people), poses, people.expected(),
+                       np.array([view.focal for view in views]), step)
+        self.counters['outliers'] += now.outliers
+        self.counters['jumps'] += people.update(seen, row, now)
+        self._note(seen, row, now, views, stamp_ns)
+        real = self._real(seen, row, now, old) & self._not_known_before(old, stamp_ns) & self._not_twice(seen, row)
+        self._keep(real)
+
+    def _sides(self, exchanged: NDArray[np.bool_], row: NDArray[np.intp]) -> NDArray[np.bool_]:
+        """Return which sightings (2, N) have sides exchanged; where most views keep saying so, the person is."""
+        sides = np.zeros((2, len(row)), dtype=bool)
+        mine = np.flatnonzero(row >= 0)
+        sides[:, mine] = exchanged[:, row[mine], mine]
+        for person in np.unique(row[mine]):
+            members, turned = row == person, self._people.known[person].turned
+            for part in (UPPER, LOWER):
+                if members.sum() >= 2:  # one view may be wrong for long
+                    turned[part] = turned[part] + 1 if sides[part, members].mean() > 0.5 else 0
+                if turned[part] >= _TURN_CALLS:
+                    self._people.turn(person, part == LOWER)
+                    sides[part, members] = ~sides[part, members]
+                    turned[part] = 0
+        return sides
+
+    def _newcomers(self, seen: Observations, row: NDArray[np.intp], costs: Floats,
+                   evicted: list[int]) -> list[list[int]]:
+        """Return groups of sightings that belong to nobody yet, each of one person.
+
+        Several views make somebody new. One view does with its mono 3D, but not where others see somebody, where it was
+        evicted, or where its camera's own tracker means somebody whom others see: most likely it is him, and this
+        camera sees him badly or is not where it says.
+        """
+        taken = np.zeros(costs.shape, dtype=bool)   # whom the view of a sighting has found already
+        for n in np.flatnonzero(row >= 0):
+            taken[row[n], seen.view == seen.view[n]] = True
+        again = (row < 0) & (np.where(taken, costs, np.inf) < match.GATE).any(axis=0)
+        self.counters['duplicates'] += int(again.sum())
+        groups = match.grouped(seen, np.flatnonzero((row < 0) & ~again))
+        alone = np.array([group[0] for group in groups if len(group) == 1 and group[0] not in evicted], dtype=np.intp)
+        if not len(alone):
+            return [group for group in groups if len(group) > 1]
+        joints, found = self._people.joints, np.isin(np.arange(len(costs)), row)[:, None]
+        mono, spread = seen.mono[alone], seen.mono_covariance[alone]
+        gaps = match.place_gaps(joints.position, joints.covariance, mono, spread)
+        meant = np.array([self._memory.get(seen.key[n], 0) for n in alone])
+        likely = (gaps < _SAME_PLACE) | (np.array(self._people.ids, dtype=np.intp)[:, None] == meant)
+        doubtful = (found & ~taken[:, alone] & likely).any(axis=0)
+        new = np.array([n for group in groups for n in group if len(group) > 1], dtype=np.intp)
+        gaps = match.place_gaps(seen.mono[new], seen.mono_covariance[new], mono, spread)
+        doubtful |= (np.where(seen.view[new][:, None] != seen.view[alone], gaps, np.inf) < _SAME_PLACE).any(axis=0)
+        doubtful |= np.isnan(match.trunk_of(mono, spread)[0]).any(axis=-1)  # one ray alone has no place
+        return [group for group in groups if len(group) > 1] + [[int(n)] for n in alone[~doubtful]]
+
+    def _note(self, seen: Observations, row: NDArray[np.intp], now: Measured, views: list[View],
+              stamp_ns: int) -> None:
+        """Write down who saw whom, and how well the cameras agree."""
+        for index, errors in now.residual.items():
+            if len(errors):
+                self._errors.setdefault(views[index].camera, deque(maxlen=_RESIDUALS)).append(float(np.median(errors)))
+        for person, known in enumerate(self._people.known):
+            members = np.flatnonzero(row == person)
+            if not len(members):
+                continue
+            cameras = frozenset(seen.key[n][0] for n in members)
+            self.counters['handovers'] += bool(known.cameras) and not cameras & known.cameras
+            known.cameras, known.stamp_ns, known.seen = cameras, stamp_ns, known.seen + 1
+            known.score = float(seen.score[members].max())
+            best = seen.confidence[members].max(axis=0)
+            known.observed[LIMB] = now.views[person] > 0
+            usual = best[best > 0].mean()
+            known.confidence = np.full(17, usual)
+            known.confidence[LIMB] = np.where(now.views[person] > 0, best, 0.5 * usual)
+            self._memory.update({seen.key[n]: known.id for n in members if seen.key[n][1]})
+
+    def _real(self, seen: Observations, row: NDArray[np.intp], now: Measured, old: int) -> NDArray[np.bool_]:
+        """Return which people (M,) are no ghosts: newcomers whose views meet in a body, others not wrong for long."""
+        bodies = plausible(self._people.joints.position)
+        real = np.ones(len(bodies), dtype=bool)
+        for person, known in enumerate(self._people.known):
+            known.implausible = 0 if bodies[person] else known.implausible + 1
+            real[person] = known.implausible < _GHOST_CALLS
+            members = row == person
+            if person >= old and members.sum() > 1:
+                wanted = (seen.seen[members].sum(axis=0) >= 2).sum()
+                real[person] = bodies[person] and (now.views[person] >= 2).sum() >= 0.5 * wanted
+        self.counters['ghosts'] += int((~real).sum())
+        return real
+
+    def _not_known_before(self, old: int, stamp_ns: int) -> NDArray[np.bool_]:
+        """Give newcomers the id of somebody lost near by; return which rows (M,) stay."""
+        stays = np.ones(len(self._people), dtype=bool)
+        if old == len(self._people):
+            return stays
+        place = np.nanmedian(np.nan_to_num(self._people.joints.position, nan=np.inf), axis=1)
+        for new in range(old, len(self._people)):
+            best, nearest = -1, np.inf
+            for row in range(old):
+                away = (stamp_ns - self._people.known[row].stamp_ns) * 1e-9
+                distance = float(np.linalg.norm(place[new] - place[row]))
+                if stays[row] and away > 0 and distance < min(_REVIVE[0] + _REVIVE[1] * away, nearest):
+                    best, nearest = row, distance
+            if best >= 0:
+                self.counters['revived'] += 1
+                stays[best] = False
+                self._rename(self._people.known[new].id, self._people.known[best].id)
+                self._people.known[new].id = self._people.known[best].id
+                self._people.known[new].seen += self._people.known[best].seen
+                self._people.bones.mean[new] = self._people.bones.mean[best]
+                self._people.bones.count[new] = self._people.bones.count[best]
+        return stays
+
+    def _rename(self, id_: int, other: int) -> None:
+        self._memory = {key: other if known == id_ else known for key, known in self._memory.items()}
+
+    def _not_twice(self, seen: Observations, row: NDArray[np.intp]) -> NDArray[np.bool_]:
+        """Find people followed under two ids, by different cameras each; return which rows (M,) stay."""
+        people = self._people
+        stays = np.ones(len(people), dtype=bool)
+        alike = {pair: calls - 1 for pair, calls in self._alike.items() if calls > 1}
+        members = [np.flatnonzero(row == person) for person in range(len(people))]
+        lonely = [person for person in range(len(people)) if len(members[person]) == 1]
+        gaps = match.place_gaps(people.joints.position, people.joints.covariance, people.joints.position[lonely],
+                                people.joints.covariance[lonely])
+        for person, column in zip(lonely, gaps.T, strict=True):
+            for other in np.flatnonzero(column < _SAME_PLACE):
+                if other == person or not len(members[other]) or not (stays[person] and stays[other]) or (
+                        seen.view[members[person][0]] in seen.view[members[other]]):
+                    continue
+                first = np.repeat(members[person], len(members[other]))
+                if match.pair_costs(seen, first, members[other]).mean() >= match.GATE:
+                    continue
+                older, younger = sorted((people.known[person].id, people.known[other].id))
+                alike[older, younger] = self._alike.get((older, younger), 0) + 1
+                if alike[older, younger] >= _MERGE_CALLS:  # the better known joints go on under the older id
+                    self.counters['merged'] += 1
+                    people.known[other].id = older
+                    stays[person] = False
+                    self._rename(younger, older)
+        self._alike = alike
+        return stays

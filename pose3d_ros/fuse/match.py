@@ -1,0 +1,216 @@
+"""Who is who across views: rays that meet, people who are already followed, and the places that one camera gave them.
+
+Sides may be exchanged in a view, of arms and legs separately: every comparison takes the better of both readings.
+Costs are means over the joints that both sides know of the squared distance in standard deviations per degree of
+freedom, cut off where a joint is an outlier: near 1 for the same person, near the cut-off for another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+
+from pose3d_ros.fuse.observations import LEAST_JOINTS, Floats, Observations
+from pose3d_ros.fuse.sides import LOWER, UPPER
+from pose3d_ros.skeleton import HUMAN17, LIMBS12
+
+GATE = 4.0          # two of whom the cost is higher are not the same person
+_CUT = 9.0         # what an outlier costs
+_LANDMARK = 0.03    # m, two views mean different points of the body by the same joint, by about this much
+_SPEED = 1.2        # m/s, of people whose motion is not known yet
+_MEMORY = 0.4       # costs are so much less where the camera's own tracker says that it is the same person
+_MONO_SHARE = 0.3   # what the places that single cameras gave weigh against the rays
+_EXCHANGED = 1.0    # a side reads as exchanged only where that costs so much less
+_PARTS = {UPPER: ~LIMBS12.lower, LOWER: LIMBS12.lower}
+_MIRROR = LIMBS12.mirror
+_TRUNK = HUMAN17.indices(['left_hip', 'right_hip', 'left_shoulder', 'right_shoulder'])
+
+
+def pair_costs(seen: Observations, first: NDArray[np.intp], second: NDArray[np.intp]) -> Floats:
+    """Return the costs (K,) of first and second (K,) being the same person, inf where they share too little.
+
+    From the distance at which their rays pass each other, and weakly from their mono 3D, which knows little along the
+    ray but tells apart two people whose rays happen to meet.
+    """
+    world = np.concatenate([seen.rays, np.ones((*seen.rays.shape[:2], 1))], axis=-1) @ seen.rotation  # (N, 12, 3)
+    apart = (seen.age[first] - seen.age[second]) * _SPEED
+    base = seen.center[second] - seen.center[first]
+    ours = world[first]
+    straight, mirrored = (
+        _ray_distance(base, ours, world[second][:, order], seen.sigma[first], seen.sigma[second][:, order], apart)
+        for order in (slice(None), _MIRROR))
+    cost, _ = _body_cost(straight, mirrored)
+    gap = _mono_gap(seen, first, second, apart)
+    return cost + np.where(np.isfinite(gap), _MONO_SHARE * np.minimum(gap, 2 * _CUT), 0.0)
+
+
+def _ray_distance(base: Floats, a: Floats, b: Floats, sigma_a: Floats, sigma_b: Floats, apart: Floats) -> Floats:
+    """Return squared distances (K, 12) in standard deviations of rays a, b (K, 12, 3) from centres base (K, 3) apart.
+
+    The rays have z = 1 in their cameras, so that the parameters along them are depths.
+    """
+    aa, bb, ab = (np.einsum('kji,kji->kj', p, q) for p, q in ((a, a), (b, b), (a, b)))
+    da, db = np.einsum('ki,kji->kj', base, a), np.einsum('ki,kji->kj', base, b)
+    sine = np.maximum(aa * bb - ab**2, 1e-4)  # rays that run along the line between the cameras say little
+    near, far = (bb * da - ab * db) / sine, (ab * da - aa * db) / sine
+    off = base[:, None] + far[..., None] * b - near[..., None] * a
+    variance = (near * sigma_a)**2 + (far * sigma_b)**2 + _LANDMARK**2 + apart[:, None]**2
+    squared = np.einsum('kji,kji->kj', off, off) / variance
+    return np.where((near > 0.1) & (far > 0.1) | np.isnan(squared), squared, 2 * _CUT)
+
+
+def _mono_gap(seen: Observations, first: NDArray[np.intp], second: NDArray[np.intp], apart: Floats) -> Floats:
+    """Return squared distances (K,) per axis between the trunks that the two cameras found."""
+    trunk, spread = trunk_of(seen.mono, seen.mono_covariance)
+    total = spread[first] + spread[second] + (0.1**2 + apart**2)[:, None, None] * np.eye(3)
+    return _mahalanobis(trunk[first] - trunk[second], total) / 3
+
+
+def trunk_of(position: Floats, covariance: Floats) -> tuple[Floats, Floats]:
+    """Return the middle (N, 3) of hips and shoulders of (N, 17, 3) and its covariance; NaN where one is missing.
+
+    The errors of the four joints are taken to be the same, as those in distance are.
+    """
+    return position[:, _TRUNK].mean(axis=1), covariance[:, _TRUNK].mean(axis=1)
+
+
+def _mahalanobis(off: Floats, covariance: Floats) -> Floats:
+    known: NDArray[np.bool_] = np.asarray(np.isfinite(off).all(axis=-1) & np.isfinite(covariance).all(axis=(-1, -2)))
+    safe = np.where(known[:, None, None], covariance, np.eye(3))
+    squared = np.einsum('ni,ni->n', off, np.linalg.solve(safe, np.where(known[:, None], off, 0.0)[..., None])[..., 0])
+    return np.where(known, squared, np.nan)
+
+
+def place_gaps(position: Floats, covariance: Floats, mono: Floats, mono_covariance: Floats) -> Floats:
+    """Return the squared distance (M, N) per axis between trunks of people (M, 17, 3) and mono 3D (N, 17, 3)."""
+    ours, ours_spread = trunk_of(position, covariance)
+    theirs, spread = trunk_of(mono, mono_covariance)
+    off = ours[:, None] - theirs
+    total = ours_spread[:, None] + spread + 0.1**2 * np.eye(3)
+    return (_mahalanobis(off.reshape(-1, 3), total.reshape(-1, 3, 3)) / 3).reshape(off.shape[:2])
+
+
+def track_costs(seen: Observations, position: Floats, velocity: Floats, covariance: Floats,
+                velocity_covariance: Floats) -> tuple[Floats, NDArray[np.bool_]]:
+    """Return the cost (M, N) of each sighting being each person, and (2, M, N) whether its sides look exchanged.
+
+    position, velocity (M, 12, 3), covariance, velocity_covariance (M, 12, 3, 3): LIMBS12 at the time of fusion; each is
+    looked at where it was when the view was taken.
+    """
+    expected = tuple(values[:, None] for values in (position, velocity, covariance, velocity_covariance))
+    projected, spread, own = looked_at(seen.rotation, seen.shift, seen.age, *expected)
+    straight, mirrored = (planar_distance(seen.rays[:, order] - projected, spread, own + seen.sigma[:, order]**2)
+                          for order in (slice(None), _MIRROR))
+    # a joint behind the camera cannot have been seen by it
+    behind = np.isnan(projected[..., 0]) & np.isfinite(position[:, None, :, 0])
+    straight, mirrored = (np.where(behind & seen.seen[:, order], 2 * _CUT, squared)
+                          for squared, order in ((straight, slice(None)), (mirrored, _MIRROR)))
+    return _body_cost(straight, mirrored)
+
+
+def looked_at(rotation: Floats, shift: Floats, age: Floats, position: Floats, velocity: Floats, covariance: Floats,
+              velocity_covariance: Floats) -> tuple[Floats, Floats, Floats]:
+    """Return where N cameras should have seen joints: rays (..., N, 12, 2), their covariance (xx, xy, yy), a variance.
+
+    rotation (N, 3, 3), shift (N, 3) of the cameras, age (N,) s of what they saw; position, velocity (..., N, 12, 3) at
+    the time of fusion, covariance and that of velocity (..., N, 12, 3, 3). The variance (..., N, 12) comes on top of
+    both axes: that of the motion since, and of what two cameras mean by a joint. NaN for a joint behind the camera.
+    """
+    local = (position - age[:, None, None] * velocity) @ np.swapaxes(rotation, -1, -2) + shift[:, None]
+    depth = np.where(local[..., 2] > 0.1, local[..., 2], np.nan)
+    projected = local[..., :2] / depth[..., None]
+    along = [(rotation[:, None, axis] - projected[..., axis, None] * rotation[:, None, 2]) / depth[..., None]
+             for axis in (0, 1)]
+    spread = [np.einsum('...ij,...j->...i', covariance, way) for way in along]
+    speed = np.trace(velocity_covariance, axis1=-2, axis2=-1) / 3
+    shape = np.stack([np.einsum('...i,...i->...', along[a], spread[b]) for a, b in ((0, 0), (0, 1), (1, 1))])
+    return projected, shape, (speed * age[:, None]**2 + _LANDMARK**2) / depth**2
+
+
+def planar_distance(off: Floats, spread: Floats, own: Floats) -> Floats:
+    """Return the squared distance per axis of off (..., 2) under covariance spread (3, ...: xx, xy, yy) + own."""
+    xx, xy, yy = spread[0] + own, spread[1], spread[2] + own
+    x, y = off[..., 0], off[..., 1]
+    return np.asarray((yy * x**2 - 2 * xy * x * y + xx * y**2) / (xx * yy - xy**2) / 2)
+
+
+def _body_cost(straight: Floats, mirrored: Floats) -> tuple[Floats, NDArray[np.bool_]]:
+    """Return the cost (...) of squared distances (..., 12), the better reading of arms and of legs, and (2, ...)."""
+    total: Floats = np.zeros(straight.shape[:-1])
+    count = np.zeros(straight.shape[:-1])
+    exchanged = np.zeros((2, *straight.shape[:-1]), dtype=bool)
+    for part, joints in _PARTS.items():
+        sums, counts = [], []
+        for squared in (straight[..., joints], mirrored[..., joints]):
+            known = np.isfinite(squared)
+            sums.append(np.where(known, np.minimum(squared, _CUT), 0.0).sum(axis=-1))
+            counts.append(known.sum(axis=-1))
+        means = [s / np.maximum(c, 1) for s, c in zip(sums, counts)]
+        exchanged[part] = (counts[1] > 0) & (counts[0] > 0) & (means[1] + _EXCHANGED < means[0])
+        total = total + np.where(exchanged[part], sums[1], sums[0])
+        count = count + np.where(exchanged[part], counts[1], counts[0])
+    return np.where(count >= LEAST_JOINTS, total / np.maximum(count, 1), np.inf), exchanged
+
+
+def assign(seen: Observations, cost: Floats, ids: list[int], memory: Mapping[tuple[str, int], int]) -> NDArray[np.intp]:
+    """Return the person (N,) of each sighting, -1 for none: per view the best assignment of costs (M, N)."""
+    found = np.full(len(seen), -1, dtype=np.intp)
+    if not ids or not len(seen):
+        return found
+    remembered = np.array([memory.get(key, 0) for key in seen.key])
+    price = np.where(remembered == np.array(ids)[:, None], _MEMORY, 1.0) * cost
+    for view in np.unique(seen.view):
+        columns = np.flatnonzero(seen.view == view)
+        allowed = np.minimum(price[:, columns], GATE)  # a pair that does not fit costs as much as none
+        for row, column in zip(*linear_sum_assignment(allowed), strict=True):
+            if allowed[row, column] < GATE:
+                found[columns[column]] = row
+    return found
+
+
+def evict(seen: Observations, label: NDArray[np.intp], cost: Floats) -> list[int]:
+    """Take sightings whose rays do not meet those of the others out of their person, in place; return which.
+
+    label (N,): the person of each, -1 for none; cost (M, N) of track_costs. The one that disagrees most goes first.
+    """
+    removed: list[int] = []
+    first, second = np.nonzero(np.triu((label[:, None] == label) & (label >= 0)[:, None], 1))
+    if not len(first):
+        return removed
+    pairs = pair_costs(seen, first, second)
+    bad = pairs > 1.5 * GATE
+    while bad.any():
+        votes = np.bincount(np.concatenate([first[bad], second[bad]]), minlength=len(seen)).astype(float)
+        worst = int(np.argmax(votes + 1e-3 * np.where(label >= 0, cost[label, np.arange(len(seen))], 0.0)))
+        label[worst] = -1
+        removed.append(worst)
+        bad &= (first != worst) & (second != worst)
+    return removed
+
+
+def grouped(seen: Observations, chosen: NDArray[np.intp]) -> list[list[int]]:
+    """Return the chosen sightings in groups of one person each, at most one of a view: all members fit each other.
+
+    Cycle-consistent by construction: who joins must meet the rays of everybody who is there.
+    """
+    first, second = np.nonzero(np.triu(seen.view[chosen][:, None] != seen.view[chosen], 1))
+    costs = np.full((len(chosen), len(chosen)), np.inf)
+    if len(first):
+        costs[first, second] = costs[second, first] = pair_costs(seen, chosen[first], chosen[second])
+    groups = [[n] for n in range(len(chosen))]
+    of = list(range(len(chosen)))
+    order = np.argsort(costs[first, second], kind='stable')
+    for a, b in zip(first[order], second[order], strict=True):
+        if not costs[a, b] < GATE:
+            break
+        one, other = of[a], of[b]
+        between = costs[np.ix_(groups[one], groups[other])]
+        if one != other and between.mean() < GATE and between.max() < 1.5 * GATE:
+            groups[one] += groups[other]
+            for member in groups[other]:
+                of[member] = one
+            groups[other] = []
+    return [[int(chosen[n]) for n in group] for group in groups if group]
