@@ -279,5 +279,3 @@ def _left_jacobian(vectors: Floats) -> Floats:
     first = np.where(angle > 1e-6, (1 - np.cos(safe)) / safe**2, 0.5)
     second = np.where(angle > 1e-6, (safe - np.sin(safe)) / safe**3, 1 / 6)
     return np.eye(3) + first * cross + second * cross @ cross
-
-
