@@ -102,8 +102,8 @@ def take_step(order: Order, stage: Stage, progress: Progress) -> StepResult:
         ready = model if precision == QUANTISED else tools.convert(model, precision)
     except EngineError as error:
         return failed(error, final=False)
-    if reason := backend.why_not():  # in this process, which may see less than the one that asks
-        return failed(reason, final=False, hopeless=True)
+    if unusable := backend.why_not():  # in this process, which may see less than the one that asks
+        return failed(unusable, final=False, hopeless=True)
     started = time.monotonic()
     try:
         plan, timing = backend.build(ready, order.most, timing, progress)
