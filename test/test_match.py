@@ -122,6 +122,9 @@ def test_late_views_are_left_out_and_the_newest_of_a_camera_counts() -> None:
 def test_a_view_needs_a_rigid_place_and_a_focal_length() -> None:
     with pytest.raises(ValueError, match='north: camera_T_world is no rigid'):
         View('north', np.diag([2.0, 2, 2, 1]), 0, [], 900.0, 1280, 720)
+    for mirrored in (np.diag([-1.0, 1, 1, 1]), np.eye(4)[:3], np.eye(4) + np.eye(4)[[3]].T @ np.eye(4)[[0]]):
+        with pytest.raises(ValueError, match='no rigid'):
+            View('north', mirrored, 0, [], 900.0, 1280, 720)
     with pytest.raises(ValueError, match='focal length is 0'):
         View('north', np.eye(4), 0, [], 0.0, 1280, 720)
 

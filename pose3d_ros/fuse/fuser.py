@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pose3d_ros.fuse import match
 from pose3d_ros.fuse.body import plausible
 from pose3d_ros.fuse.measure import Measured, exchanged_within, measured, straightened
-from pose3d_ros.fuse.observations import LIMB, Floats, Observations, observe, usable
+from pose3d_ros.fuse.observations import LEAST_JOINTS, LIMB, Floats, Observations, observe, usable
 from pose3d_ros.fuse.people import People
 from pose3d_ros.fuse.sides import LOWER, UPPER
 from pose3d_ros.fuse.views import View
@@ -128,8 +128,8 @@ class Fuser:
         self.counters['outliers'] += now.outliers
         self.counters['jumps'] += people.update(seen, row, now)
         self._note(seen, row, now, views, stamp_ns)
-        real = self._real(seen, row, now, old) & self._not_known_before(old, stamp_ns) & self._not_twice(seen, row)
-        self._keep(real)
+        real = self._not_known_before(old, stamp_ns, self._real(seen, row, now, old))
+        self._keep(self._not_twice(seen, row, real))
 
     def _sides(self, exchanged: NDArray[np.bool_], row: NDArray[np.intp]) -> NDArray[np.bool_]:
         """Return which sightings (2, N) have sides exchanged; where most views keep saying so, the person is."""
@@ -211,17 +211,18 @@ class Fuser:
         self.counters['ghosts'] += int((~real).sum())
         return real
 
-    def _not_known_before(self, old: int, stamp_ns: int) -> NDArray[np.bool_]:
-        """Give newcomers the id of somebody lost near by; return which rows (M,) stay."""
-        stays = np.ones(len(self._people), dtype=bool)
-        if old == len(self._people):
-            return stays
-        place = np.nanmedian(np.nan_to_num(self._people.joints.position, nan=np.inf), axis=1)
-        for new in range(old, len(self._people)):
+    def _not_known_before(self, old: int, stamp_ns: int, real: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Give real newcomers the id of somebody lost near by; return which rows (M,) of the real ones stay."""
+        stays, position = real.copy(), self._people.joints.position
+        for new in np.flatnonzero(real[old:]) + old:
             best, nearest = -1, np.inf
             for row in range(old):
                 away = (stamp_ns - self._people.known[row].stamp_ns) * 1e-9
-                distance = float(np.linalg.norm(place[new] - place[row]))
+                apart = position[new] - position[row]
+                both = np.isfinite(apart).all(axis=1)
+                if both.sum() < LEAST_JOINTS:
+                    continue
+                distance = float(np.linalg.norm(np.median(apart[both], axis=0)))
                 if stays[row] and away > 0 and distance < min(_REVIVE[0] + _REVIVE[1] * away, nearest):
                     best, nearest = row, distance
             if best >= 0:
@@ -237,10 +238,10 @@ class Fuser:
     def _rename(self, id_: int, other: int) -> None:
         self._memory = {key: other if known == id_ else known for key, known in self._memory.items()}
 
-    def _not_twice(self, seen: Observations, row: NDArray[np.intp]) -> NDArray[np.bool_]:
-        """Find people followed under two ids, by different cameras each; return which rows (M,) stay."""
-        people = self._people
-        stays = np.ones(len(people), dtype=bool)
+    def _not_twice(self, seen: Observations, row: NDArray[np.intp], real: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Find people followed under two ids, by different cameras each; return which rows (M,) of the real ones stay.
+        """
+        people, stays = self._people, real.copy()
         alike = {pair: calls - 1 for pair, calls in self._alike.items() if calls > 1}
         members = [np.flatnonzero(row == person) for person in range(len(people))]
         lonely = [person for person in range(len(people)) if len(members[person]) == 1]

@@ -84,7 +84,7 @@ def measured(seen: Observations, rays: Floats, sigma: Floats, row: NDArray[np.in
         covariance = np.where(found[..., None, None], result.covariance, np.nan)
         outliers += int((np.isfinite(spread) & found & ~result.used).sum())
         residual = {v: (result.residual[v] * focal[v])[found & np.isfinite(result.residual[v])] for v in range(views)}
-        count = np.where(found, result.used.sum(axis=0), count)
+        count = np.where(found, result.used.sum(axis=0), np.minimum(count, 1))
     _from_one_ray(seen, mine, owner, rays, sigma, expected, step, position, covariance)
     count = np.where(np.isfinite(position[..., 0]), np.maximum(count, 1), 0)
     contested = np.zeros(count.shape, dtype=bool)
@@ -141,9 +141,9 @@ def _at_one_time(seen: Observations, mine: NDArray[np.intp], rays: Floats, sigma
 
 
 def _local(seen: Observations, mine: NDArray[np.intp], points: Floats) -> Floats:
-    """Return points (K, J, 3) of the common frame in the camera of each sighting; NaN in, 0.0 depth never out."""
+    """Return points (K, J, 3) of the common frame in the camera of each sighting; NaN stays, a depth is never 0."""
     local = np.einsum('kij,knj->kni', seen.rotation[mine], points) + seen.shift[mine][:, None]
-    local[..., 2] = np.where(np.abs(local[..., 2]) > 1e-6, local[..., 2], 1e-6)
+    local[..., 2] = np.where(np.abs(local[..., 2]) <= 1e-6, 1e-6, local[..., 2])
     return local
 
 

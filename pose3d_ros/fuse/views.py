@@ -31,14 +31,10 @@ class View:
     people: list[Person3D] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        pose = self.camera_T_world
-        rotation = pose[:3, :3] if pose.shape == (4, 4) else np.zeros((3, 3))
-        if not np.abs(rotation @ rotation.T - np.eye(3)).max() < 1e-3 or not np.isfinite(pose).all():
+        pose = self.camera_T_world if self.camera_T_world.shape == (4, 4) else np.zeros((4, 4))
+        rotation = pose[:3, :3]
+        if not (np.abs(rotation @ rotation.T - np.eye(3)).max() < 1e-3 and np.linalg.det(rotation) > 0
+                and np.isfinite(pose).all() and np.allclose(pose[3], (0, 0, 0, 1))):
             raise ValueError(f'{self.camera}: camera_T_world is no rigid transform (4, 4): {pose}')
         if not (np.isfinite(self.focal) and self.focal > 0):
             raise ValueError(f'{self.camera}: the focal length is {self.focal} px; expected a positive number')
-
-    @property
-    def center(self) -> NDArray[np.float64]:
-        """Where the camera is in the common frame (3,) m."""
-        return -self.camera_T_world[:3, :3].T @ self.camera_T_world[:3, 3]
