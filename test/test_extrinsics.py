@@ -9,6 +9,7 @@ import pytest
 from people_about import FPS, errors, looking, ring, walk, watch
 from scipy.spatial.transform import Rotation
 
+from pose3d_ros.fuse.extrinsics import estimate as estimate_module
 from pose3d_ros.fuse.extrinsics.adjust import _Problem, places_of
 from pose3d_ros.fuse.extrinsics.errors import ExtrinsicsError
 from pose3d_ros.fuse.extrinsics.estimate import Extrinsics, ExtrinsicsSettings, estimate
@@ -61,6 +62,13 @@ def test_an_error_of_the_clock_of_a_fraction_of_a_frame_is_found() -> None:
     assert np.abs(late(found) - (0.0, 0.37, -1.4)).max() < 0.05
     turn, shift = errors(found.camera_T_world, RING)
     assert turn < 0.3 and shift < 0.04
+
+
+def test_what_remains_is_measured_with_the_clocks_that_were_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(estimate_module, '_ROUNDS', 1)  # no second round that would hide the first step
+    found = estimate(watch(RING, [walk], late=(0.0, 0.37, -0.4)), named(RING), ExtrinsicsSettings(most_frames=50))
+    assert np.abs(late(found) - (0.0, 0.37, -0.4)).max() < 0.05
+    assert found.after.median_px < 0.1 * found.before.median_px
 
 
 def test_clocks_that_are_held_stay() -> None:

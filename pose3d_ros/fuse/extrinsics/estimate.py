@@ -134,7 +134,7 @@ def _adjusted(cameras: Sequence[Watched], poses: Floats, offsets: Floats, truste
         if turn and np.abs(found.offsets).max() < _LEAST_CHANGE * period:
             break
     assert before is not None
-    return poses, offsets, together.shifted(-found.offsets), before
+    return poses, offsets, together.shifted(found.offsets), before
 
 
 def _gathered(cameras: Sequence[Watched], poses: Floats, offsets: Floats, settings: ExtrinsicsSettings,

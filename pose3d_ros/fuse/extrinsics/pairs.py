@@ -95,8 +95,7 @@ def best_lag(a: Watched, b: Watched, b_T_a: Floats, most_lag: float, slack: floa
     return float(lags[share.argmax()]) if share.max() > share[0] + _SURE else 0.0
 
 
-def relative_pose(a: Watched, b: Watched, most_lag: float,
-                 most_tries: int = 150) -> Pair | None:
+def relative_pose(a: Watched, b: Watched, most_lag: float) -> Pair | None:
     """Return how two cameras stand to each other, None where they see too little together. most_lag: s, 0 for none."""
     tries = []
     for i, one in enumerate(a.tracks):
