@@ -111,6 +111,7 @@ def test_a_list_of_joints_is_a_skeleton_of_its_own(tmp_path: Path) -> None:
     ({'joints': [*NAMES, 'left_heel']}, ["joints is 'left_heel'", 'right_heel beside it']),
     ({'joints': ['nose', 'left_eye', 'right_eye']}, ['left_shoulder among them', 'known names']),
     ({'joints': NAMES, 'bones': [['left_hip', 'left_kne']]}, ["'left_kne' is none", "did you mean 'left_knee'"]),
+    ({'joints': 'coco17', 'bones': [['left_hip', 'left_kne']]}, ["'left_kne' is none", "did you mean 'left_knee'"]),
     ({'joints': NAMES, 'bones': ['left_hip']}, ['bones is', 'list of pairs']),
     ({'confidence.unseen': 0.9}, ['confidence.unseen is 0.9', 'less than confidence.sure (0.8)']),
     ({'crop.padding': True}, ['crop.padding is True', 'a number in 1 .. 3']),

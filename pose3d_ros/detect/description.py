@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +127,7 @@ def _read(path: Path) -> Mapping[Any, Any]:
         raise DescriptionError(f'{path}: cannot be read ({error.strerror}); check the path') from None
     except UnicodeDecodeError:
         raise DescriptionError(f'{path}: is not a text file; give the YAML description, not the network') from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that does not exist, say
         mark = getattr(error, 'problem_mark', None)
         where = f' in line {mark.line + 1}' if mark else ''
         reason = getattr(error, 'problem', None) or ' '.join(str(error).split())
@@ -226,8 +226,12 @@ def _skeleton(path: Path, joints: str | tuple[str, ...], bones: tuple[tuple[str,
             raise wrong(path, 'joints', joints, f'one of {", ".join(SKELETONS)}, or a list of names',
                         closest(joints, list(SKELETONS)).strip('; '))
         known = SKELETONS[joints]
-        return Skeleton(known.name, known.joints, bones) if bones else known
+        _check_bones(path, known.joints, bones)
+        return replace(known, bones=bones) if bones else known
     listed = set(joints)
+    if path.stem in SKELETONS:
+        raise DescriptionError(f'{path}: a list of joints is called as the file is, and {path.stem} is a known one; '
+                               f'rename the file, or write joints: {path.stem}')
     usual = sorted({joint for skeleton in (COCO17, BLAZEPOSE33, HUMAN17) for joint in skeleton.joints})
     for side in ('left_', 'right_'):
         other = 'right_' if side == 'left_' else 'left_'
@@ -239,12 +243,16 @@ def _skeleton(path: Path, joints: str | tuple[str, ...], bones: tuple[tuple[str,
         if ('hip' in joint or 'shoulder' in joint) and joint not in listed:
             raise wrong(path, 'joints', list(joints), f'{joint} among them, by which people are followed',
                         f'known names: {", ".join(usual)}')
+    _check_bones(path, joints, bones)
+    return Skeleton(path.stem, joints, bones or tuple((a, b) for a, b in LIMBS12.bones if {a, b} <= listed))
+
+
+def _check_bones(path: Path, joints: tuple[str, ...], bones: tuple[tuple[str, str], ...]) -> None:
     for bone in bones:
         for joint in bone:
-            if joint not in listed:
+            if joint not in joints:
                 raise wrong(path, 'bones', list(bone), f'joints of the list; {joint!r} is none',
                             closest(joint, list(joints)).strip('; '))
-    return Skeleton(path.stem, joints, bones or tuple((a, b) for a, b in LIMBS12.bones if {a, b} <= listed))
 
 
 def _boxes(path: Path, file: Path, taken: InputDescription, values: dict[str, Any]) -> BoxesDescription:

@@ -14,7 +14,7 @@ from pose3d_ros.detect.description import (
 )
 from pose3d_ros.detect.sized import sized
 from pose3d_ros.detect.top_down import TopDownReader
-from pose3d_ros.runtime.engine import EngineError, Wanted
+from pose3d_ros.runtime.engine import Wanted
 from pose3d_ros.runtime.onnx_header import read_header
 from pose3d_ros.runtime.opening import open_engine
 
@@ -33,7 +33,7 @@ def open_reader(path: str | Path, wanted: Wanted | None = None, most: int = 8) -
     engine = open_engine(network_file(description), wanted, most=description.input.batch or most)
     try:
         return TopDownReader(description, engine)
-    except (DescriptionError, EngineError):
+    except BaseException:
         engine.close()
         raise
 
@@ -47,7 +47,7 @@ def open_finder(path: str | Path, wanted: Wanted | None = None) -> BoxFinder:
     engine = open_engine(network_file(description), wanted, most=description.input.batch or BoxFinder.AT_ONCE)
     try:
         return BoxFinder(description, engine)
-    except (DescriptionError, EngineError):
+    except BaseException:
         engine.close()
         raise
 
