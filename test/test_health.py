@@ -122,6 +122,14 @@ def test_an_engine_that_is_being_built_is_told_with_its_time_until_it_serves(hea
     assert health.report(2.0)[1].values['precision'] == 'fp16 mixed'
 
 
+def test_tensorrt_that_was_asked_for_by_name_and_is_not_reached_is_an_error(health):
+    health.facts.engines = {'search': FakeEngine('TensorRT', 'fp16'), 'landmarks': FakeEngine()}
+    assert health.report(1.0)[2].level == OK
+    health.facts.runtime = 'tensorrt'
+    status = health.report(1.0)[2]
+    assert (status.level, status.message) == (ERROR, 'not on TensorRT, which was asked for: landmarks')
+
+
 def test_a_new_start_begins_with_a_clean_slate_but_goes_on_counting(health):
     work(health, 0, 10)
     health.started()

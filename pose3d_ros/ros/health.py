@@ -47,6 +47,7 @@ class Facts:
     calibrated: bool = False
     details: dict[str, str] = field(default_factory=dict)  # of the configuration
     engines: Mapping[str, Engine] = field(default_factory=dict)  # by what they do
+    runtime: str = 'auto'          # that was asked for
 
 
 class Health:
@@ -186,6 +187,10 @@ class Health:
         remarks = {f'{name}.remark': '; '.join(engine.remarks) for name, engine in engines.items() if engine.remarks}
         if busy := under_way(engines):
             return Status('engines', WARN, busy, {**used, **remarks})
+        if self.facts.runtime == 'tensorrt' and (missed := [name for name, engine in engines.items()
+                                                            if not engine.provider.startswith('TensorRT')]):
+            message = f'not on TensorRT, which was asked for: {", ".join(missed)}'
+            return Status('engines', ERROR, message, {**used, **remarks})
         return Status('engines', OK, ', '.join(sorted(set(used.values()))) or 'none', {**used, **remarks})
 
 

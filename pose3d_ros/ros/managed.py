@@ -43,11 +43,11 @@ class ManagedNode(LifecycleNode):
     def __init__(self, name: str, table: Sequence[Parameter], **node_arguments: Any) -> None:
         super().__init__(name, **node_arguments)
         self.health = Health()
-        self._log = NodeLog(self.get_logger())
         self._table = table
         declare(self, table, self._why_not_settable)
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         self._logged: dict[tuple[str, bytes], float] = {}
+        self._log = NodeLog(self.get_logger())  # after what may refuse the node
         clock = steady_clock()  # under a paused simulation the node starts and reports all the same
         self._diagnostics_timer = self.create_timer(1.0, self.report, clock=clock)
         if self.get_parameter('autostart').value:

@@ -77,7 +77,9 @@ class MonoNode(ManagedNode):
         self._loaded = _Loaded(values, pipeline, Output(self, pipeline.skeleton), floor)
         facts = self.health.facts
         facts.engines = pipeline.engines
-        facts.details = {'detector_model': values['detector_model'], 'ground': floor.source}
+        facts.details = {'detector_model': values['detector_model'], 'search_model': values['search_model'],
+                         'ground': floor.source}
+        facts.runtime = values['runtime']
         self.get_logger().info(f'configured: {facts.details}')
 
     def start(self) -> None:
@@ -130,7 +132,7 @@ class MonoNode(ManagedNode):
         loaded, self._loaded = self._loaded, None
         if loaded is None:
             return
-        self.health.facts.engines = {}
+        self.health.facts.engines, self.health.facts.details = {}, {}
         loaded.output.destroy()
         loaded.pipeline.close()
         loaded.floor.close()
