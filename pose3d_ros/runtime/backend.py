@@ -13,7 +13,9 @@ from pose3d_ros.runtime.engine import Engine, EngineError
 # Precisions in which an engine is built, in the order in which they are tried.
 STEPS = ('fp16', 'mixed', 'fp32')
 
-_WANT_OF_MEMORY = re.compile(r'out ?of ?memory|insufficient memory|memory ?allocation', re.IGNORECASE)
+_WANT_OF_MEMORY = re.compile(
+    r'out[ _]?of[ _]?memory|bad_alloc|alloc_failed|could not be allocated|insufficient memory|memory ?allocation',
+    re.IGNORECASE)
 
 Progress = Callable[[float], None]  # takes the share done, 0..1; a build is cancelled when it raises
 Stage = Callable[[str], None]  # takes what is being done now, e.g. 'building engine pose_landmark_full fp16'

@@ -28,7 +28,7 @@ from pose3d_ros.runtime.steps import Order, StepResult, Tools, by_name, name_of,
 
 _LOG = logging.getLogger(__name__)
 _BEAT_S = 0.1
-_END_S = 5.0  # to end by itself after the result was received
+_END_S = 5.0  # to be gone after it closed its pipe without a result
 _NOISE = 4000  # characters of the child's other output that are kept
 _NICENESS = 5  # the robot comes first
 _PR_SET_PDEATHSIG = 1

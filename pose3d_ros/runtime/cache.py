@@ -180,6 +180,7 @@ class EngineCache:
         try:
             self._make_folder()
             handle = os.open(self.folder / name, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            _probe(handle)
         except OSError:
             here = _HERE[name]
             _acquire(lambda: here.acquire(blocking=False), say, beat, text)
@@ -270,6 +271,16 @@ def _acquire(attempt: Callable[[], bool], say: Say, beat: Callable[[], None], te
             say(text)
         beat()
         time.sleep(_POLL_S)
+
+
+def _probe(handle: int) -> None:
+    """Raise OSError, and close the file, where it is on a disk without locks, as some over the network."""
+    try:
+        if _try_lock(handle):
+            fcntl.flock(handle, fcntl.LOCK_UN)
+    except OSError:
+        os.close(handle)
+        raise
 
 
 def _try_lock(handle: int) -> bool:

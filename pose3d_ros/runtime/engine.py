@@ -25,7 +25,8 @@ class Wanted:
     runtime: 'tensorrt', 'cuda' or 'cpu', each an EngineError where it cannot be used; 'auto' takes the first of them
     that can. precision: of TensorRT; 'auto' begins with fp16 and takes mixed, then fp32, where the self-check fails.
     threads: on the CPU, per network; 0 for a sensible number. meanwhile: a network whose engine has to be built first
-    (minutes) computes on ONNX Runtime until then; False waits. Raises EngineError for what is not among the choices.
+    (minutes) computes on ONNX Runtime until then, and goes on with it where building fails; False waits. Raises
+    EngineError for what is not among the choices.
     """
 
     runtime: str = 'auto'

@@ -88,7 +88,7 @@ def _rewrite(network: Network, half: set[int]) -> None:
 
     captured = set(_captured(network.nodes))
     for index, node in enumerate(network.nodes):
-        taken = set(network.taken(node))
+        taken = dict.fromkeys(network.taken(node))  # in order: the same file every time
         if index in half:
             for name in taken:
                 if name in network.constants:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -145,8 +145,11 @@ class _Building:
         return build_in_child(order, self.stage, self.progress)
 
     def _accepted(self, tried: Sequence[StepResult], unkept: str) -> Prepared:
-        result, name = tried[-1], self.key.model
-        record = self._record(tried)
+        name = self.key.model
+        # What failed for a reason that may pass, such as a package that is missing, is not tried again by itself.
+        again = f'; to try again, remove {self.cache.record_file(self.key)}'
+        tried = [each if each.passed or each.final else replace(each, text=each.text + again) for each in tried]
+        result, record = tried[-1], self._record(tried)
         problem = self.cache.keep(self.key, result.plan, record)
         if problem and not unkept:
             self.say(f'{name}: the engine is used but not kept; the next start builds it again: {problem}')

@@ -116,8 +116,7 @@ def take_step(order: Order, stage: Stage, progress: Progress) -> StepResult:
     except (EngineError, MemoryError) as error:
         return failed(f'it cannot be checked: {str(error) or "out of memory"}', final=False, hopeless=may_pass(error))
     if not verdict.passed:
-        reason = EngineError(f'failed the self-check: {verdict.text}')
-        return failed(reason, final=not may_pass(reason), hopeless=may_pass(reason))
+        return failed(f'failed the self-check: {verdict.text}', final=True)
     return StepResult(precision, True, f'passed the self-check: {verdict.text}', plan, timing, build_s)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from pose3d_ros.runtime.backend import NotNowError
 from pose3d_ros.runtime.engine import EngineError
 from pose3d_ros.runtime.trt.memory import Buffer, Graph, Stream
 
@@ -25,7 +26,9 @@ class CudaPython:
         """Return what a function of the CUDA runtime gives besides its status. Raises EngineError for a bad one."""
         status, *values = getattr(self.runtime, name)(*arguments)
         if int(status):
-            raise EngineError(f'{name}: {getattr(status, "name", status)}')
+            reason = str(getattr(status, 'name', status))
+            kind = NotNowError if 'MemoryAllocation' in reason else EngineError
+            raise kind(f'{name}: {reason}')
         return values[0] if values else None
 
     def device(self, size: int) -> Buffer:
