@@ -79,7 +79,7 @@ def test_two_demos_have_two_domains_on_this_computer_only() -> None:
 def short_video(sample_dir: Path, models_dir: Path, tmp_path: Path) -> Path:
     """Return the first 15 frames of the sample's first camera."""
     writer = VideoWriter(tmp_path / 'cam01.mp4', 60.0)
-    for _, image in zip(range(15), VideoReader(sample_dir / 'cam01.mp4').images()):
+    for _, image in zip(range(15), (image for _, image in VideoReader(sample_dir / 'cam01.mp4').numbered())):
         writer.write(image)
     writer.close()
     return tmp_path / 'cam01.mp4'

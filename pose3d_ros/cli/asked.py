@@ -14,7 +14,7 @@ from pose3d_ros.detect.detector import DetectSettings
 from pose3d_ros.runtime.engine import PRECISIONS
 from pose3d_ros.runtime.store import ModelStore
 
-_OURS = ('detector_model', 'search_model', 'runtime', 'precision', 'max_people')  # one of them makes a node ours
+_OURS = ('detector_model', 'search_model', 'runtime', 'precision', 'max_people')  # one makes a node ours, or its name
 
 
 def asked_for(path: Path, cameras: int = 1, store: ModelStore | None = None) -> list[tuple[Network, str]]:
@@ -24,7 +24,8 @@ def asked_for(path: Path, cameras: int = 1, store: ModelStore | None = None) -> 
     and what network() raises.
     """
     asked: dict[tuple[Network, str], None] = {}
-    sections = [section for section in _sections(_read(path)) if any(name in section for name in _OURS)]
+    sections = [section for node, section in _sections(_read(path))
+                if node.endswith('mono_node') or any(name in section for name in _OURS)]
     if not sections:
         raise UserError(f'{path}: no ros__parameters with any of {", ".join(_OURS)}; give the file of mono_node, '
                         'such as a copy of config/mono.yaml')
@@ -47,14 +48,14 @@ def _read(path: Path) -> Any:
         raise UserError(f'{path} is not valid YAML ({" ".join(str(error).split())})') from error
 
 
-def _sections(document: Any) -> Iterator[Mapping[str, Any]]:
-    """Yield what stands under ros__parameters, at whatever depth of namespaces."""
+def _sections(document: Any, node: str = '') -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield the name of each node and what stands under its ros__parameters, at whatever depth of namespaces."""
     if isinstance(document, Mapping):
         for name, value in document.items():
             if name == 'ros__parameters' and isinstance(value, Mapping):
-                yield value
+                yield node, value
             else:
-                yield from _sections(value)
+                yield from _sections(value, str(name))
 
 
 def _precision(path: Path, section: Mapping[str, Any]) -> str:

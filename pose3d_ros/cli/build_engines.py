@@ -39,7 +39,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
                              '--max-people')
     parser.add_argument('--all', action='store_true', help='all networks of the package that have been fetched')
     parser.add_argument('--precision', default='auto', choices=PRECISIONS,
-                        help='to begin with, as the parameter of the nodes (default: fp16); safer ones follow where '
+                        help='to begin with, as the parameter of the nodes (default: auto); safer ones follow where '
                              'the check fails')
     parser.add_argument('--max-people', type=_count, default=MAX_PEOPLE, metavar='N',
                         help='as the parameter of the nodes (default %(default)s)')

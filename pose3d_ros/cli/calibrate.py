@@ -67,6 +67,8 @@ def run(args: argparse.Namespace) -> int:
         baseline=_baseline(args.baseline), clocks=not args.in_step, most_lag=args.max_offset)
     cameras = cameras_of(args.calibration, args.places, args.videos, args.cameras)
     videos = {name: VideoReader(path) for name, path in zip(cameras, args.videos)}
+    for name, video in videos.items():
+        video.check_size(cameras[name].camera)
     given = {name: camera.camera_T_world for name, camera in cameras.items() if camera.camera_T_world is not None}
     check_settings(list(cameras), given, settings)  # before the long work
     seen = _joints(args, videos, cameras)

@@ -33,18 +33,6 @@ class VideoReader:
         self.count = max(int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0)  # as the file says; 0 where it does not
         capture.release()
 
-    def images(self) -> Iterator[NDArray[np.uint8]]:
-        """Yield the images (H, W, 3) BGR in order."""
-        capture = self._open()
-        try:
-            while True:
-                ok, image = capture.read()
-                if not ok:
-                    return
-                yield np.asarray(image, dtype=np.uint8)
-        finally:
-            capture.release()
-
     def numbered(self) -> Generator[tuple[int, NDArray[np.uint8]], None, None]:
         """Yield the images (H, W, 3) BGR with their numbers, going on behind frames that cannot be decoded.
 
@@ -74,7 +62,7 @@ class VideoReader:
     def frames(self, camera: Camera) -> Iterator[Frame]:
         """Yield the frames as a camera gives them. Raises UserError when its size is not that of the video."""
         self.check_size(camera)
-        for number, image in enumerate(self.images()):
+        for number, image in self.numbered():
             yield Frame(image, round(number * 1e9 / self.fps), camera)
 
     def _open(self) -> cv2.VideoCapture:
