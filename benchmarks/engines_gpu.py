@@ -6,7 +6,8 @@
 Each time is measured twice. `p50_ms`: from arrays of the host to arrays of the host, as a node needs it, copies
 included. `gpu_p50_ms`: what lies on the GPU already, computed again. Ratios are time over time, so that less than 1
 says that the first named is faster; candidates take turns, and the median over the rounds counts. Ratios against
-PyTorch take its fastest compiled variant of that size, in half or full precision, with CUDA graphs. The BlazePose
+PyTorch take its fastest variant of that size, in half or full precision, compiled with CUDA graphs; that against
+ONNX Runtime is half against full precision. The BlazePose
 networks in PyTorch come from their ONNX files (onnx_in_torch.py), channels last. The floor is that of gpu_floor.py,
 activations moved once; small networks lie far above it because starting a layer takes longer than computing it.
 Exit code 2 where there is no GPU or no TensorRT.
@@ -69,7 +70,9 @@ def measure(network: Network, count: int, seconds: float, rounds: int, peaks: Pe
                 figures[f'{name}.{network.name}.batch_{count}_{kind}p{share}_ms'] = times.percentile(share)
         compiled = min((name for name in series if name.startswith('torch_compiled')),
                        key=lambda name: series[name].percentile(50), default='')
-        others = {'torch_compiled': compiled, 'torch_eager': 'torch_eager_fp32', 'ort_cuda': ORT, FP32: FP32}
+        eager = min((name for name in series if name.startswith('torch_eager')),
+                    key=lambda name: series[name].percentile(50), default='')
+        others = {'torch_compiled': compiled, 'torch_eager': eager, 'ort_cuda': ORT, FP32: FP32}
         for other, name in others.items():
             if FP16 in series and name in series:
                 figures[f'ratios.{network.name}.batch_{count}_{kind}trt_fp16_vs_{other}_ratio'] = ratio(

@@ -125,9 +125,13 @@ def add_torch(network: Network, torch: Any, mode: str) -> None:
     """Add PyTorch eager and compiled, in full and half precision, where the network computes in it."""
     if torch is None or network.module is None:
         return
+    # The networks share one forward(): a limit on recompiling it would leave the later ones eager without a word.
+    torch._dynamo.reset()
+    torch._dynamo.config.recompile_limit = 64
     for precision, kind in (('fp32', torch.float32), ('fp16', torch.float16)):
         module, kind, cast = _in_precision(network, torch, kind)
-        ways = {f'torch_eager_{precision}': module, f'torch_compiled_{precision}': torch.compile(module, mode=mode)}
+        ways = {f'torch_eager_{precision}': module,
+                f'torch_compiled_{precision}': torch.compile(module, mode=mode, dynamic=False)}
         for name, way in ways.items():
             network.candidates[name] = Candidate(*_torch_calls(torch, way, kind, cast))
 
