@@ -41,6 +41,7 @@ class ManagedNode(LifecycleNode):
     """
 
     def __init__(self, name: str, table: Sequence[Parameter], **node_arguments: Any) -> None:
+        self._log: NodeLog | None = None
         super().__init__(name, **node_arguments)
         self.health = Health()
         self._table = table
@@ -55,7 +56,8 @@ class ManagedNode(LifecycleNode):
 
     def destroy_node(self) -> None:
         """Leave ROS; close() comes before."""
-        self._log.close()
+        if self._log is not None:
+            self._log.close()
         super().destroy_node()
 
     def load(self, values: dict[str, Any]) -> None:
