@@ -83,7 +83,7 @@ def test_a_launch_file_runs_no_text_as_code(path: Path) -> None:
 
 @pytest.mark.ros
 def test_arguments_that_become_parameters_are_parameters_of_that_type() -> None:
-    from pose3d_ros.ros.params import NODES
+    from pose3d_ros.ros.param_tables import NODES
 
     known = {'use_sim_time': 'bool'}  # rclpy's own
     for table in NODES.values():

@@ -19,7 +19,8 @@ from scipy.spatial.transform import Rotation  # noqa: E402
 from pose3d_ros.camera import Camera  # noqa: E402
 from pose3d_ros.records import Frame, GroundPlane  # noqa: E402
 from pose3d_ros.ros.floor import Floor  # noqa: E402
-from pose3d_ros.ros.params import MONO, ParameterError  # noqa: E402
+from pose3d_ros.ros.param_tables import MONO  # noqa: E402
+from pose3d_ros.ros.params import ParameterError  # noqa: E402
 from pose3d_ros.ros.tf import NoTransformError, TfUnavailableError, Transforms  # noqa: E402
 
 VALUES = {parameter.name: parameter.default for parameter in MONO}

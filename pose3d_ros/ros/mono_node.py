@@ -21,7 +21,8 @@ from pose3d_ros.ros.images import ImageError
 from pose3d_ros.ros.input import CameraInput, resolve_topics
 from pose3d_ros.ros.managed import ManagedNode, RefusedError, run, spin_until_signal
 from pose3d_ros.ros.output import Output
-from pose3d_ros.ros.params import MONO, ParameterError, settings_of
+from pose3d_ros.ros.param_tables import MONO
+from pose3d_ros.ros.params import ParameterError, settings_of
 from pose3d_ros.ros.tf import TfUnavailableError, Transforms
 from pose3d_ros.ros.worker import PeoplePipeline, Worker
 from pose3d_ros.runtime.engine import EngineError, Wanted
