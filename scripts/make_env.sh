@@ -22,6 +22,7 @@ onnx onnx
 tflite tflite
 tqdm tqdm
 yaml pyyaml
+rosbags rosbags
 tomllib tomli'
 
 say() { echo "[env] $*" >&2; }

@@ -29,8 +29,8 @@ CFG.read(ROOT / 'setup.cfg')
 KEYS = {'cv2': 'python3-opencv', 'numpy': 'python3-numpy', 'scipy': 'python3-scipy', 'yaml': 'python3-yaml',
         'tqdm': 'python3-tqdm', 'onnxruntime': 'python3-onnxruntime-pip', 'tf2_ros': 'tf2_ros_py'}
 # Not in rosdep: `pose3d fetch` needs onnx (which brings google.protobuf) and tflite, and engines in half precision need
-# onnx; training and TensorRT are optional.
-NO_KEY = {'onnx', 'google', 'tflite', 'torch', 'onnxscript', 'tensorrt', 'pose3d_ros'}
+# onnx; bags need rosbags; training and TensorRT are optional.
+NO_KEY = {'onnx', 'google', 'tflite', 'rosbags', 'torch', 'onnxscript', 'tensorrt', 'pose3d_ros'}
 # Needed without a Python import, and left to the user: RViz is not for robots without a screen.
 NOT_IMPORTED, LEFT_TO_THE_USER = {'rosidl_default_runtime'}, {'rviz2'}
 
