@@ -92,7 +92,8 @@ class JointFilter:
         gain, gain_velocity = covariance @ inverse, np.swapaxes(cross, -1, -2) @ inverse
         self.position[at] += np.einsum('nij,nj->ni', gain, off)
         self.velocity[at] += np.einsum('nij,nj->ni', gain_velocity, off)
-        self.velocity_covariance[at] -= gain_velocity @ cross
+        reduced = self.velocity_covariance[at] - gain_velocity @ cross
+        self.velocity_covariance[at] = (reduced + np.swapaxes(reduced, -1, -2)) / 2
         self._cross[at] = cross - gain @ cross
         reduced = covariance - gain @ covariance
         self.covariance[at] = (reduced + np.swapaxes(reduced, -1, -2)) / 2
