@@ -131,10 +131,10 @@ class Bench:
         return Header(stamp=to_stamp(self.stamp_ns), frame_id=FRAME)
 
     def send_info(self, info: CameraInfo | None = None, topic: str = 'camera_info') -> None:
-        before = self.node.health.facts.calibrated, self.node.health.facts.calibration_problem
+        facts = self.node.health.camera
+        before = facts.calibrated, facts.calibration_problem
         self.publisher(CameraInfo, topic).publish(info or to_info(self.camera, self.header(0)))
-        wait_for(lambda: (self.node.health.facts.calibrated, self.node.health.facts.calibration_problem) != before
-                 or before[0], 2.0)
+        wait_for(lambda: (facts.calibrated, facts.calibration_problem) != before or before[0], 2.0)
         time.sleep(0.05)
 
     def image(self, **fields: Any) -> Image:

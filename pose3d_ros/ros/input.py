@@ -27,15 +27,15 @@ class Topics:
     rectified: bool
 
 
-def resolve_topics(node: Node, transport: str, rectification: str) -> Topics:
-    """Return the topics of the camera after remapping.
+def resolve_topics(node: Node, transport: str, rectification: str, prefix: str = '') -> Topics:
+    """Return the topics of a camera after remapping. prefix: of its names, as 'front/' for `front/image`.
 
     `camera_info` lies beside `image`, wherever that was remapped to, unless it was remapped itself.
     """
-    base = node.resolve_topic_name('image')
+    base = node.resolve_topic_name(f'{prefix}image')
     parent, _, last = base.rpartition('/')
-    info = node.resolve_topic_name('camera_info')
-    if info == node.resolve_topic_name('camera_info', only_expand=True):
+    info = node.resolve_topic_name(f'{prefix}camera_info')
+    if info == node.resolve_topic_name(f'{prefix}camera_info', only_expand=True):
         info = f'{parent}/camera_info'
     compressed = transport == 'compressed'
     rectified = 'rect' in last if rectification == 'auto' else rectification == 'rectified'

@@ -28,13 +28,16 @@ RELIABLE_1 = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1, reliability=Re
 class Output:
     """Publishes people and people_2d always, and what is for the eye only while somebody looks."""
 
-    def __init__(self, node: Node, skeleton: Skeleton) -> None:
-        """skeleton: of the people in the image; their joints are named also when nobody is there."""
+    def __init__(self, node: Node, skeleton: Skeleton, prefix: str = '') -> None:
+        """skeleton: of the people in the image; their joints are named also when nobody is there.
+
+        prefix: of the topics, as 'front/' for `front/people`.
+        """
         self._node, self._skeleton = node, skeleton
-        self._people = self._publisher(People3D, 'people', RELIABLE_5)
-        self._people_2d = self._publisher(People2D, 'people_2d', RELIABLE_5)
-        self._markers = self._publisher(MarkerArray, 'markers', RELIABLE_5)
-        self._annotated = self._publisher(Image, 'image_annotated', RELIABLE_1)
+        self._people = self._publisher(People3D, f'{prefix}people', RELIABLE_5)
+        self._people_2d = self._publisher(People2D, f'{prefix}people_2d', RELIABLE_5)
+        self._markers = self._publisher(MarkerArray, f'{prefix}markers', RELIABLE_5)
+        self._annotated = self._publisher(Image, f'{prefix}image_annotated', RELIABLE_1)
         self._to_markers = SkeletonMarkers()
         self._header = Header()
 
