@@ -93,7 +93,7 @@ class VideoNode(Node):
         due = time.monotonic()
         for number, image in enumerate(self.footage.images()):
             stamp = begun_ns + round(1e9 * number * period)
-            if self._start_ns and not self._consumed:
+            if self._start_ns and (number == 0 or not self._consumed):  # all begin together
                 due = time.monotonic() + 1e-9 * (stamp - self._now_ns())
             if not spin(due - time.monotonic()):
                 return False
