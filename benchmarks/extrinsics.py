@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from pose3d_ros.cli.calibrate import cameras_of
+from pose3d_ros.cli.calibrate_videos import cameras_of
 from pose3d_ros.cli.evaluate_sample import CALIBRATION, REFERENCE_MODEL, load_views
 from pose3d_ros.cli.figures import add_json_option, print_table, write_json
 from pose3d_ros.cli.places import config_file

@@ -14,7 +14,7 @@ from people_about import FPS, errors, ring, walk
 
 from pose3d_ros.calibration import CalibratedCamera, load_calibration, save_calibration
 from pose3d_ros.camera import Camera
-from pose3d_ros.cli import calibrate
+from pose3d_ros.cli import calibrate_seen
 from pose3d_ros.cli.main import main
 from pose3d_ros.cli.video import VideoWriter
 from pose3d_ros.fuse.extrinsics.tracks import JOINTS
@@ -69,7 +69,7 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 @pytest.fixture
 def seeing(monkeypatch: pytest.MonkeyPatch) -> Seeing:
     stand_in = Seeing()
-    monkeypatch.setattr(calibrate.Pipeline, 'open', lambda **options: stand_in)
+    monkeypatch.setattr(calibrate_seen.Pipeline, 'open', lambda **options: stand_in)
     return stand_in
 
 

@@ -103,7 +103,7 @@ def _broken() -> tuple[type[Exception], ...]:
     from rosbags.serde import SerdeError
     from rosbags.typesys import TypesysError
     return (AnyReaderError, ReaderError, SerdeError, TypesysError, apsw.Error, struct.error, OSError, EOFError,
-            AssertionError, ValueError, LookupError, RuntimeError)
+            AssertionError, ValueError, LookupError, RuntimeError, MemoryError)  # the last: of a length that is none
 
 
 def _storage(path: Path) -> Path:
