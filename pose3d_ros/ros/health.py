@@ -137,7 +137,7 @@ class Health:
 
     def _input(self, now: float) -> Status:
         camera = self.camera
-        rate = _rate(self._arrivals, now)
+        rate = rate_of(self._arrivals, now)
         age = now - self._arrivals[-1] if self._arrivals else float('nan')
         values = {'image_topic': camera.image_topic, 'camera_info_topic': camera.info_topic, 'rate_hz': f'{rate:.2f}',
                   'age_s': f'{age:.3f}', 'calibration': camera.calibration_problem or
@@ -173,7 +173,7 @@ class Health:
 
     def _pipeline(self, now: float) -> Status:
         facts = self.facts
-        rate = _rate(self._finished, now)
+        rate = rate_of(self._finished, now)
         computed = {name: ' '.join(sorted({getattr(engine, name) for engine in facts.engines.values()}))
                     for name in ('provider', 'precision')} if facts.engines else {}
         values = {'state': facts.state, **facts.details, **computed, 'people': str(self._people),
@@ -246,7 +246,7 @@ def to_diagnostics(statuses: Sequence[Status], node_name: str, header: Header) -
         for status in statuses])
 
 
-def _rate(moments: deque[float], now: float) -> float:
+def rate_of(moments: deque[float], now: float) -> float:
     """Return how often per second something happened lately."""
     recent = [moment for moment in moments if now - moment <= RECENT_S]
     if len(recent) < 2:
