@@ -35,10 +35,9 @@ sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve
 import rig as rigs  # noqa: E402
 from fusion_judge import BACK_S, Judge, Verdict, judged  # noqa: E402
 
-from pose3d_ros.cli.demo import node_command  # noqa: E402
 from pose3d_ros.cli.errors import UserError  # noqa: E402
 from pose3d_ros.cli.figures import add_json_option, print_table, write_json  # noqa: E402
-from pose3d_ros.cli.nodes import Processes, private_domain, require_ros  # noqa: E402
+from pose3d_ros.cli.nodes import Processes, node_command, private_domain, require_ros  # noqa: E402
 from pose3d_ros.cli.places import config_file  # noqa: E402
 
 EXTRA_S, MISSING_S, GAP_S, MOVED_M = 0.5, 0.5, 0.5, 0.05

@@ -64,8 +64,8 @@ class Judge:
     def __init__(self, processes: Processes, begin_ns: int) -> None:
         self.fused: list[Fused] = []
         self.reports: list[Report] = []
-        self.told = 0           # messages of diagnostics that came from the fusion node
-        self.told_at = 0.0
+        self.told_at = 0.0      # when the fusion node last sent diagnostics
+        self.values: dict[str, dict[str, str]] = {}  # that it told, by the name of the line
         self._begin_s = begin_ns * 1e-9
         process = processes.start('judge', [sys.executable, str(Path(__file__).resolve())], talks=True)
         threading.Thread(target=self._listen, args=(process.stdout,), daemon=True).start()
@@ -93,8 +93,9 @@ class Judge:
                 stamp = said['stamp'] - self._begin_s
                 self.fused.append(Fused(at, stamp + BACK_S * round((at - stamp) / BACK_S), people))
             else:
-                self.told, self.told_at = self.told + 1, at
-                self.reports += [Report(at, name, text) for name, text in said['statuses']]
+                self.told_at = at
+                self.reports += [Report(at, name, text) for name, text, _, well in said['statuses'] if not well]
+                self.values |= {name: values for name, _, values, _ in said['statuses']}
 
 
 def errors_of(message: Fused, truth: NDArray) -> tuple[dict[int, tuple[int, float]], int]:
@@ -171,7 +172,8 @@ def main() -> None:
     def on_diagnostics(message: DiagnosticArray) -> None:
         ours = [status for status in message.status if 'fusion_node' in status.name]
         if ours:
-            say(statuses=[(status.name, status.message) for status in ours if status.level != DiagnosticStatus.OK])
+            say(statuses=[(status.name, status.message, {value.key: value.value for value in status.values},
+                           status.level == DiagnosticStatus.OK) for status in ours])
 
     node.create_subscription(People3D, '/people', on_people, QoSProfile(depth=50))
     node.create_subscription(DiagnosticArray, '/diagnostics', on_diagnostics, QoSProfile(depth=50))
