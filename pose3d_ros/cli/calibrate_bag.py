@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pose3d_ros.calibration import load_calibration, load_places
 from pose3d_ros.camera import Camera
 from pose3d_ros.cli.bag import Bag
+from pose3d_ros.cli.bag_tf import places_in_bag
 from pose3d_ros.cli.calibrate_seen import Seen, check_names, detected
 from pose3d_ros.cli.errors import UserError
 from pose3d_ros.fuse.extrinsics.estimate import ExtrinsicsSettings, check_settings
@@ -110,7 +111,6 @@ def _given(bag: Bag, frames: Mapping[str, str], spans: Mapping[str, Sequence[int
     frames: the optical frames by name of camera. spans: first and last stamp.
     """
     if args.frame:
-        from pose3d_ros.cli.bag_tf import places_in_bag
         return places_in_bag(bag, frames, spans, args.frame)
     if args.places:
         path, places = args.places, load_places(args.places)
