@@ -396,6 +396,7 @@ def test_remapping_a_cameras_image_takes_its_camera_info_along(ros):
         front, left = (bench.health(name).camera for name in CAMERAS)
         assert (front.image_topic, front.info_topic) == ('/front_camera/image_rect', '/front_camera/camera_info')
         assert (left.image_topic, left.info_topic) == (f'{bench.namespace}/left/image', '/calib/left')
+        assert 'remap `left/image`' in bench.status('left input').message
 
 
 def test_the_process_ends_cleanly_on_a_signal_and_refuses_a_bad_start_in_one_line(ros):
