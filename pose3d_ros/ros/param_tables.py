@@ -95,7 +95,8 @@ MONO = (
 
 MULTI = (
     Parameter('cameras', CAMERAS, 'Names of the cameras. Each has its own topics NAME/image, NAME/camera_info and '
-              'NAME/people; the networks are shared.'),
+              'NAME/people; the networks are shared, and every other parameter holds for all cameras (where they have '
+              'the floor in different places: ground_source tf).'),
     *MONO,
 )
 
