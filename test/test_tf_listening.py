@@ -24,8 +24,7 @@ from rosgraph_msgs.msg import Clock  # noqa: E402
 from tf2_msgs.msg import TFMessage  # noqa: E402
 
 from pose3d_ros.ros.convert import to_stamp  # noqa: E402
-from pose3d_ros.ros.tf import NoTransformError, Transforms  # noqa: E402
-from pose3d_ros.ros.transform_buffer import TF_QOS, TF_STATIC_QOS  # noqa: E402
+from pose3d_ros.ros.tf import TF_QOS, TF_STATIC_QOS, NoTransformError, Transforms  # noqa: E402
 
 S = 10**9
 T0 = 1000 * S

@@ -21,7 +21,7 @@ from pose3d_ros.ros.input import CameraInput, resolve_topics
 from pose3d_ros.ros.managed import ManagedNode, NodeHealth, RefusedError
 from pose3d_ros.ros.output import Output
 from pose3d_ros.ros.params import Parameter, ParameterError, settings_of
-from pose3d_ros.ros.tf import TfUnavailableError, Transforms
+from pose3d_ros.ros.tf import TfUnavailableError, Transforms, tf_message
 from pose3d_ros.ros.worker import Begin, PeoplePipeline, Stream, Worker
 from pose3d_ros.runtime.engine import EngineError, Wanted
 from pose3d_ros.runtime.store import ModelCorrupt, ModelMissing
@@ -74,6 +74,8 @@ class CameraNode(ManagedNode):
     def load(self, values: dict[str, Any]) -> None:
         cameras = self.cameras(values)
         try:
+            if values['publish_tf']:
+                tf_message()
             floor = Floor.open(values, lambda: self._listen_to_tf(self))
         except (ParameterError, TfUnavailableError) as error:
             raise RefusedError(str(error)) from error
@@ -88,7 +90,7 @@ class CameraNode(ManagedNode):
             floor.close()
             raise RefusedError(str(error)) from error
         self._loaded = _Loaded(values, [
-            _LoadedCamera(prefix, health, pipeline, Output(self, pipeline.skeleton, prefix))
+            _LoadedCamera(prefix, health, pipeline, Output(self, pipeline.skeleton, prefix, values['publish_tf']))
             for (prefix, health), pipeline in zip(cameras.items(), pipelines)], floor)
         facts = self.health.facts
         facts.engines = pipelines[0].engines

@@ -19,6 +19,7 @@ from pose3d_ros.records import Frame
 from pose3d_ros.ros.convert import to_people, to_people_2d, to_stamp
 from pose3d_ros.ros.images import encode_image
 from pose3d_ros.ros.markers import SkeletonMarkers
+from pose3d_ros.ros.people_tf import PeopleTf
 from pose3d_ros.skeleton import Skeleton
 
 RELIABLE_5 = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=5, reliability=ReliabilityPolicy.RELIABLE)
@@ -28,11 +29,13 @@ RELIABLE_1 = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1, reliability=Re
 class Output:
     """Publishes people and people_2d always, and what is for the eye only while somebody looks."""
 
-    def __init__(self, node: Node, skeleton: Skeleton, prefix: str = '') -> None:
+    def __init__(self, node: Node, skeleton: Skeleton, prefix: str = '', publish_tf: bool = False) -> None:
         """skeleton: of the people in the image; their joints are named also when nobody is there.
 
-        prefix: of the topics, as 'front/' for `front/people`.
+        prefix: of the topics, as 'front/' for `front/people`. publish_tf: people as TF frames too; raises
+        TfUnavailableError where TF cannot be used.
         """
+        self._tf = PeopleTf(node, prefix) if publish_tf else None
         self._node, self._skeleton = node, skeleton
         self._people = self._publisher(People3D, f'{prefix}people', RELIABLE_5)
         self._people_2d = self._publisher(People2D, f'{prefix}people_2d', RELIABLE_5)
@@ -46,6 +49,8 @@ class Output:
         header = self._header = Header(stamp=to_stamp(frame.stamp_ns), frame_id=frame.frame_id)
         self._people.publish(to_people(result.people, header))
         self._people_2d.publish(to_people_2d(result.people_2d, frame.camera, header, self._skeleton))
+        if self._tf is not None:
+            self._tf.publish(result.people, header)
         if self._markers.get_subscription_count():
             self._markers.publish(self._to_markers(result.people, header))
         if self._annotated.get_subscription_count():
@@ -61,6 +66,8 @@ class Output:
         """Remove the publishers."""
         for publisher in (self._people, self._people_2d, self._markers, self._annotated):
             self._node.destroy_publisher(publisher)
+        if self._tf is not None:
+            self._tf.destroy()
 
     def _publisher(self, kind: type, topic: str, qos: QoSProfile) -> Publisher:
         # A copy, because rclpy writes the user's overrides for this topic into it.

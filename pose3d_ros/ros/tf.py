@@ -7,10 +7,16 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.time import Time
 from scipy.spatial.transform import Rotation
 
 Array = NDArray[np.float64]
+
+# Those of tf2_ros: what is static reaches those who come later too.
+TF_QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=100, reliability=ReliabilityPolicy.RELIABLE)
+TF_STATIC_QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=100, reliability=ReliabilityPolicy.RELIABLE,
+                           durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
 class TfUnavailableError(Exception):
@@ -29,6 +35,18 @@ class Buffer(Protocol):
     """What is needed of a buffer; tf2_ros.Buffer and transform_buffer.Buffer are such."""
 
     def lookup_transform(self, target_frame: str, source_frame: str, time: Time) -> Any: ...
+
+
+def tf_message() -> Any:
+    """Return the class of the messages of /tf. Raises TfUnavailableError where they are not installed."""
+    try:
+        from tf2_msgs.msg import TFMessage
+    except ImportError as error:
+        raise TfUnavailableError(
+            f'TF needs the messages tf2_msgs, which cannot be imported here ({error}): install '
+            'ros-$ROS_DISTRO-tf2-msgs and source the ROS 2 installation (in a checkout without one: make build, and '
+            '. scripts/env.sh)') from error
+    return TFMessage
 
 
 class Transforms:

@@ -8,7 +8,6 @@ from geometry_msgs.msg import TransformStamped
 from rclpy.clock import JumpThreshold, TimeJump
 from rclpy.duration import Duration
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.time import Time
 from tf2_msgs.msg import TFMessage
 
@@ -19,14 +18,10 @@ from pose3d_ros.ros.frame_tree import (
     LookupException,
     TransformException,
 )
+from pose3d_ros.ros.tf import TF_QOS, TF_STATIC_QOS
 
 __all__ = ['Buffer', 'ConnectivityException', 'ExtrapolationException', 'LookupException', 'TransformException',
            'TransformListener']  # named as in tf2_ros
-
-# Those of tf2_ros: what is static reaches those who come later too.
-TF_QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=100, reliability=ReliabilityPolicy.RELIABLE)
-TF_STATIC_QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=100, reliability=ReliabilityPolicy.RELIABLE,
-                           durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
 class Buffer(FrameTree):
