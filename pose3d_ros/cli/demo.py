@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pose3d_ros.cli import engines, floor
+from pose3d_ros.cli import demo_multi, engines, floor
 from pose3d_ros.cli.errors import UserError
 from pose3d_ros.cli.nodes import (
     Processes,
@@ -51,15 +51,22 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument('--video', type=Path, metavar='FILE', help='default: camera 1 of the sample footage')
     parser.add_argument('--calibration', type=Path, metavar='FILE', help='of the camera that took the video')
     parser.add_argument('--camera', default='', metavar='NAME', help='which camera of the calibration file')
-    parser.add_argument('--out', type=Path, default=Path('out/demo'), metavar='DIR', help='default: out/demo')
+    parser.add_argument('--out', type=Path, metavar='DIR', help='default: out/demo')
+    demo_multi.add_options(parser)
     engines.add_model_options(parser)
     floor.add_floor_options(parser)
     engines.add_engine_options(parser)
-    parser.add_argument('--params', type=Path, metavar='FILE', help='of the nodes (default: config/mono.yaml)')
+    parser.add_argument('--params', type=Path, metavar='FILE',
+                        help='of the nodes (default: config/mono.yaml, or multi.yaml with --multi)')
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the nodes on the video and wait for the recording."""
+    if args.multi is not None:
+        return demo_multi.run(args)
+    if args.cameras or args.one_process:
+        raise UserError('--cameras and --one-process are for several cameras; say --multi')
+    out = args.out or Path('out/demo')
     ground = floor.floor_of(args)
     source = chosen_source(args.video, args.calibration, args.camera)
     video = VideoReader(source.video)
@@ -72,8 +79,8 @@ def run(args: argparse.Namespace) -> int:
         print(f'{source.video.name}: {video.width}x{video.height}, {video.count} frames; ROS_DOMAIN_ID='
               f'{environment["ROS_DOMAIN_ID"]} while it runs', flush=True)
         with Processes(environment) as processes:
-            _play(processes, args, source, video, level_of(camera, ground))
-    show(args.out)
+            _play(processes, args, source, video, level_of(camera, ground), out)
+    show(out)
     return 0
 
 
@@ -89,12 +96,12 @@ def chosen_source(video: Path | None, calibration: Path | None, camera: str) -> 
 
 
 def _play(processes: Processes, args: argparse.Namespace, source: Source, video: VideoReader,
-          levelled: NDArray[np.float64] | None) -> None:
+          levelled: NDArray[np.float64] | None, out: Path) -> None:
     """Start the three processes and return when the recording is complete."""
     params = args.params or config_file('mono.yaml')
     about = {'video': str(source.video), 'model': args.model}
     recorder = processes.start('recorder', [
-        sys.executable, '-m', 'pose3d_ros.cli.recorder', '--out', str(args.out), '--fps', str(video.fps),
+        sys.executable, '-m', 'pose3d_ros.cli.recorder', '--out', str(out), '--fps', str(video.fps),
         '--frames', str(video.count), '--about', json.dumps(about),
         '--levelled', json.dumps(None if levelled is None else levelled.tolist())], talks=True)
     processes.start('mono_node', node_command('mono_node', params, **{

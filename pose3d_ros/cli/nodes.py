@@ -84,7 +84,7 @@ class Processes:
                     pipe.close()
 
     def _log(self, name: str) -> Path:
-        return Path(self._logs.name) / f'{name}.log'
+        return Path(self._logs.name) / f'{name.replace("/", ".")}.log'
 
 
 def node_command(node: str, params: Path, namespace: str = '/', remap: Mapping[str, str] | None = None,
