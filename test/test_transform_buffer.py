@@ -12,9 +12,12 @@ pytestmark = pytest.mark.ros
 pytest.importorskip('rclpy')
 pytest.importorskip('tf2_msgs')
 
+import rclpy  # noqa: E402
 from geometry_msgs.msg import TransformStamped  # noqa: E402
+from rclpy.executors import SingleThreadedExecutor  # noqa: E402
 from rclpy.time import Time  # noqa: E402
 from scipy.spatial.transform import Rotation, Slerp  # noqa: E402
+from tf2_msgs.msg import TFMessage  # noqa: E402
 
 from pose3d_ros.ros.convert import to_stamp  # noqa: E402
 from pose3d_ros.ros.transform_buffer import (  # noqa: E402
@@ -22,6 +25,8 @@ from pose3d_ros.ros.transform_buffer import (  # noqa: E402
     ConnectivityException,
     ExtrapolationException,
     LookupException,
+    TransformException,
+    TransformListener,
 )
 
 S = 10**9
@@ -289,3 +294,36 @@ def test_putting_and_asking_in_two_threads():
     done.set()
     thread.join()
     assert failures == []
+
+
+def test_all_that_waits_on_tf_is_taken_in_at_once(ros):
+    node, others = rclpy.create_node('listening'), rclpy.create_node('publishing')
+    buffer = Buffer()
+    listener = TransformListener(buffer, node)
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    publisher = others.create_publisher(TFMessage, '/tf', 100)
+    end = time.monotonic() + 10
+    while not publisher.get_subscription_count() and time.monotonic() < end:
+        time.sleep(0.01)
+    time.sleep(0.1)  # the other direction of the match
+    for number in range(50):
+        publisher.publish(TFMessage(transforms=[message('map', f'camera{number}', np.eye(4))]))
+    time.sleep(0.5)
+    calls = 0
+    while calls < 10 and not known(buffer, 'camera49'):
+        executor.spin_once(timeout_sec=1.0)
+        calls += 1
+    assert all(known(buffer, f'camera{number}') for number in range(50))
+    executor.shutdown()
+    listener.unregister()
+    node.destroy_node()
+    others.destroy_node()
+
+
+def known(buffer: Buffer, frame: str) -> bool:
+    try:
+        matrix(buffer, 'map', frame)
+    except TransformException:
+        return False
+    return True

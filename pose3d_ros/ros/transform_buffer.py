@@ -11,6 +11,7 @@ from rclpy.node import Node
 from rclpy.time import Time
 from tf2_msgs.msg import TFMessage
 
+from pose3d_ros.ros.compat import waiting_messages
 from pose3d_ros.ros.frame_tree import (
     ConnectivityException,
     ExtrapolationException,
@@ -44,7 +45,7 @@ class TransformListener:
     def __init__(self, buffer: Buffer, node: Node) -> None:
         self._buffer, self._node = buffer, node
         self._subscriptions = [
-            node.create_subscription(TFMessage, '/tf', lambda message: self._take(message, False), TF_QOS),
+            node.create_subscription(TFMessage, '/tf', self._take_all, TF_QOS),
             node.create_subscription(TFMessage, '/tf_static', lambda message: self._take(message, True), TF_STATIC_QOS)]
         backwards = JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=True)
         self._jumps = node.get_clock().create_jump_callback(backwards, post_callback=self._jumped)
@@ -55,6 +56,16 @@ class TransformListener:
             self._node.destroy_subscription(subscription)
         self._subscriptions = []
         self._jumps.unregister()
+
+    def _take_all(self, message: TFMessage) -> None:
+        """Take in a message of /tf and all that wait behind it.
+
+        An executor hands over one message of each topic in turn. /tf, where everybody publishes, has many times more
+        than others: on a busy machine its queue would stay full, and the newest that is known be a second old.
+        """
+        self._take(message, False)
+        for later in waiting_messages(self._subscriptions[0]):
+            self._take(later, False)
 
     def _take(self, message: TFMessage, static: bool) -> None:
         now_s = time.monotonic()
