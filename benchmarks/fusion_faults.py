@@ -87,7 +87,8 @@ class Stage:
 
 @dataclass(frozen=True)
 class Fault:
-    """Something that goes wrong: begin, and end it; words: what diagnostics must say (a regular expression).
+    """Something that goes wrong: begin, and end it; words: what diagnostics must say (a regular expression), or the
+    name of a count that must grow.
 
     seconds: how long it lasts. new_ids: people may come back as others. silent: there may be no messages meanwhile.
     """
@@ -114,23 +115,24 @@ def _nothing(stage: Stage) -> None:
 
 NO_FAULT = Fault('none', _nothing, _nothing, '')
 FAULTS = (
-    Fault('killed', lambda stage: stage.rig.kill(VICTIM), lambda stage: stage.rig.start(VICTIM), f'{VICTIM}.*silent'),
-    _told('delayed', f'{VICTIM}.*(late|lagging|behind)', delay=0.3),
-    _told('drops_30_percent', f'{VICTIM}.*(miss|lost|lack)', drop=0.3),
-    _told('no_tf', f'{VICTIM}.*transform', tf=0),
-    _told('tf_jump', f'{VICTIM}.*out of place', tf_off=(0.5, 10.0)),
-    _told('tf_spikes', f'{VICTIM}.*(out of place|jump)', tf_off=(0.5, 10.0), tf_off_share=0.1),
-    _told('stamps_behind', f'{VICTIM}.*(lagging|behind)', stamp=-1.0),
-    _told('stamps_ahead', f'{VICTIM}.*ahead', stamp=1.0),
-    _told('nan_rays', f'{VICTIM}.*NaN', nan_rays=1),
-    _told('duplicate_ids', f'{VICTIM}.*same id', same_ids=1),
-    _told('few_joints', f'{VICTIM}.*joints', few_joints=1),
-    _told('knocked', f'{VICTIM}.*out of place', knocked=(0.5, 10.0)),
-    Fault('all_silent', lambda stage: stage.rig.tell(silent=1), lambda stage: stage.rig.heal(), 'silent', 4.0,
+    Fault('killed', lambda stage: stage.rig.kill(VICTIM), lambda stage: stage.rig.start(VICTIM),
+          f'{VICTIM}: nothing on /{VICTIM}/people_2d'),
+    _told('delayed', f'{VICTIM} is left out: it is lagging', delay=0.3),
+    _told('drops_30_percent', f'{VICTIM}: .* of its images are missing', drop=0.3),
+    _told('no_tf', f'{VICTIM}: no transform', tf=0),
+    _told('tf_jump', f'{VICTIM} is not where it says|{VICTIM}.*jump', tf_off=(0.5, 10.0)),
+    _told('tf_spikes', f'{VICTIM}.*jump', tf_off=(0.5, 10.0), tf_off_share=0.1),
+    _told('stamps_behind', f'{VICTIM} is left out: it is lagging', stamp=-1.0),
+    _told('stamps_ahead', f'{VICTIM} is left out: its stamps are .* ahead', stamp=1.0),
+    _told('nan_rays', f'{VICTIM}: rays of joints it is sure of are no numbers', nan_rays=1),
+    _told('duplicate_ids', f'{VICTIM}: id 1 is given to two people', same_ids=1),
+    _told('few_joints', f'{VICTIM}: .*10 joints', few_joints=1),
+    _told('knocked', f'{VICTIM} is not where it says', knocked=(0.5, 10.0)),
+    Fault('all_silent', lambda stage: stage.rig.tell(silent=1), lambda stage: stage.rig.heal(), 'nothing to fuse for',
           new_ids=True, silent=True),
     Fault('fusion_killed', lambda stage: stage.kill_fusion(), lambda stage: stage.start_fusion(), '', 1.5,
           new_ids=True, silent=True),
-    Fault('time_back', lambda stage: stage.rig.tell(stamp=-BACK_S), _nothing, 'back', 1.0, new_ids=True),
+    Fault('time_back', lambda stage: stage.rig.tell(stamp=-BACK_S), _nothing, 'time_jumps', 1.0, new_ids=True),
 )
 
 
