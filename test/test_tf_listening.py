@@ -145,3 +145,14 @@ def test_the_message_is_that_of_tf2_to_the_network():
         pytest.skip('Humble has no type hashes')
     hashes = {entry['type_name']: entry['hash_string'] for entry in json.loads(description.read_text())['type_hashes']}
     assert hashes['tf2_msgs/msg/TFMessage'] == TYPE_HASH
+
+
+def test_listening_may_end_in_another_thread_while_messages_wait(ros):
+    with Pair() as pair:
+        for number in range(20):
+            pair.publish(transform('map', 'robot', T0 + number * S // 10, 2.0))
+        pair.expect('map', 'robot', T0, 2.0)
+        listener = pair.transforms._listener
+        listener._node.destroy_subscription(listener._moving)
+        listener._take_all(TFMessage(transforms=[transform('map', 'robot', T0 + 3 * S, 3.0)]))
+        assert pair.x_of('map', 'robot', T0 + 3 * S) == 3.0

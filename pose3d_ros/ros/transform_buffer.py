@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 
 from geometry_msgs.msg import TransformStamped
 from rclpy.clock import JumpThreshold, TimeJump
 from rclpy.duration import Duration
+from rclpy.executors import InvalidHandle  # it lives elsewhere in every version
 from rclpy.node import Node
 from rclpy.time import Time
 from tf2_msgs.msg import TFMessage
@@ -44,17 +46,16 @@ class TransformListener:
 
     def __init__(self, buffer: Buffer, node: Node) -> None:
         self._buffer, self._node = buffer, node
-        self._subscriptions = [
-            node.create_subscription(TFMessage, '/tf', self._take_all, TF_QOS),
-            node.create_subscription(TFMessage, '/tf_static', lambda message: self._take(message, True), TF_STATIC_QOS)]
+        self._moving = node.create_subscription(TFMessage, '/tf', self._take_all, TF_QOS)
+        self._static = node.create_subscription(TFMessage, '/tf_static', lambda message: self._take(message, True),
+                                                TF_STATIC_QOS)
         backwards = JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=True)
         self._jumps = node.get_clock().create_jump_callback(backwards, post_callback=self._jumped)
 
     def unregister(self) -> None:
         """Stop listening."""
-        for subscription in self._subscriptions:
+        for subscription in (self._moving, self._static):
             self._node.destroy_subscription(subscription)
-        self._subscriptions = []
         self._jumps.unregister()
 
     def _take_all(self, message: TFMessage) -> None:
@@ -64,8 +65,9 @@ class TransformListener:
         than others: on a busy machine its queue would stay full, and the newest that is known be a second old.
         """
         self._take(message, False)
-        for later in waiting_messages(self._subscriptions[0]):
-            self._take(later, False)
+        with contextlib.suppress(InvalidHandle):  # another thread has just called unregister()
+            for later in waiting_messages(self._moving):
+                self._take(later, False)
 
     def _take(self, message: TFMessage, static: bool) -> None:
         now_s = time.monotonic()
@@ -74,5 +76,5 @@ class TransformListener:
                 self._node.get_logger().warning(f'TF: ignored: {problem}', throttle_duration_sec=10.0)
 
     def _jumped(self, jump: TimeJump) -> None:
-        self._node.get_logger().info('TF: the clock was set back; what was known is forgotten')
+        self._node.get_logger().info('TF: the clock was set back or exchanged; moving frames are forgotten')
         self._buffer.clear()
