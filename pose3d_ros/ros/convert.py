@@ -68,14 +68,20 @@ def _to_person(person: Person3D) -> Person3DMsg:
     message.velocity.twist.linear = _to_vector(_pelvis_velocity(person))
     message.velocity.twist.angular = _to_vector(np.full(3, np.nan))  # not estimated
     message.velocity.covariance = np.full(36, np.nan)
-    message.joints = [
-        Joint3D(state=state, position=_to_point(position), velocity=_to_vector(velocity), covariance=covariance,
-                confidence=confidence)
-        for state, position, velocity, covariance, confidence in zip(
-            person.joint_state.tolist(), person.position, person.velocity,
-            person.covariance[:, _UPPER_TRIANGLE[0], _UPPER_TRIANGLE[1]].astype(np.float32),
-            np.nan_to_num(person.joint_confidence).tolist())]
+    message.joints = [_to_joint(*values) for values in zip(
+        person.joint_state.tolist(), person.position.tolist(), person.velocity.tolist(),
+        person.covariance[:, _UPPER_TRIANGLE[0], _UPPER_TRIANGLE[1]].astype(np.float32),
+        np.nan_to_num(person.joint_confidence).tolist())]
     return message
+
+
+def _to_joint(state: int, position: list[float], velocity: list[float], covariance: NDArray[np.float32],
+              confidence: float) -> Joint3D:
+    joint = Joint3D(state=state, covariance=covariance, confidence=confidence)
+    point, moves = joint.position, joint.velocity  # filled where they are: making messages is what takes time here
+    point.x, point.y, point.z = position
+    moves.x, moves.y, moves.z = velocity
+    return joint
 
 
 def _pelvis_velocity(person: Person3D) -> NDArray[np.float64]:

@@ -9,17 +9,20 @@ from typing import Any
 
 from rclpy.node import Node
 from rclpy.service import Service
+from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 
 from pose3d_ros.camera import CalibrationError
 from pose3d_ros.fuse.fuser import Fuser, FuseSettings
 from pose3d_ros.fuse.gather import Gatherer, GatherSettings
+from pose3d_ros.records import Person3D
+from pose3d_ros.ros.convert import to_stamp
 from pose3d_ros.ros.fusion_health import FusionHealth
 from pose3d_ros.ros.fusion_input import FusionInput
-from pose3d_ros.ros.fusion_output import FusionOutput
 from pose3d_ros.ros.fusion_views import ViewMaker
 from pose3d_ros.ros.fusion_worker import FusionWorker
 from pose3d_ros.ros.managed import ManagedNode, RefusedError, run, spin_until_signal
+from pose3d_ros.ros.output import PeopleOutput
 from pose3d_ros.ros.param_tables import FUSION
 from pose3d_ros.ros.params import ParameterError, settings_of
 from pose3d_ros.ros.places import Places
@@ -35,7 +38,7 @@ class _Loaded:
     places: Places
     maker: ViewMaker
     fuser: Fuser
-    output: FusionOutput
+    output: PeopleOutput
     reload: Service
 
 
@@ -65,10 +68,14 @@ class FusionNode(ManagedNode):
             places = Places.open(values, lambda: self._listen_to_tf(self))
         except (ParameterError, CalibrationError, TfUnavailableError, ValueError, OSError) as error:
             raise RefusedError(str(error)) from error
+        try:
+            output = PeopleOutput(self, publish_tf=values['publish_tf'])
+        except TfUnavailableError as error:
+            places.close()
+            raise RefusedError(str(error)) from error
         self.health.name_cameras(values['cameras'])
         self.health.facts.details = {'places': places.source, 'frame': values['frame']}
-        self._loaded = _Loaded(values, gather, places, ViewMaker(places, gather.camera_timeout_s), Fuser(fuse),
-                               FusionOutput(self, values['frame']),
+        self._loaded = _Loaded(values, gather, places, ViewMaker(places, gather.camera_timeout_s), Fuser(fuse), output,
                                self.create_service(Trigger, '~/reload_calibration', self._reload))
         self.get_logger().info(f'configured: {self.health.facts.details}')
 
@@ -82,8 +89,8 @@ class FusionNode(ManagedNode):
         for camera, health in self.health.cameras.items():
             health.topic, health.why_silent = reports.topics[camera], partial(reports.why_silent, camera)
         worker = FusionWorker(loaded.maker, Gatherer(loaded.gather), loaded.fuser, loaded.values['tf_tolerance'],
-                              loaded.output.publish, loaded.output.clear, self.health, self.get_clock(),
-                              self.get_logger())
+                              partial(_publish, loaded.output, loaded.values['frame']), loaded.output.clear,
+                              self.health, self.get_clock(), self.get_logger())
         self.health.timing = worker.timing
         self._working = _Working(reports, worker)
         reports.listen(worker.put_2d, worker.put_3d)
@@ -122,6 +129,13 @@ class FusionNode(ManagedNode):
         response.success, response.message = True, f'places from {self._loaded.places.source}'
         self.get_logger().info(f'calibration read again: {response.message}')
         return response
+
+
+def _publish(output: PeopleOutput, frame: str, people: Sequence[Person3D], stamp_ns: int) -> None:
+    """Publish the people of a moment in the common frame; they may be none."""
+    header = Header(stamp=to_stamp(stamp_ns), frame_id=frame)
+    output.publish(people, header)
+    output.show(people, header)
 
 
 def main(args: Sequence[str] | None = None) -> int:
