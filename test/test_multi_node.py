@@ -280,10 +280,29 @@ def test_what_fails_for_all_together_is_done_for_each_alone(ros, monkeypatch):
             assert len(bench.expect_people()) == 2
         assert all(bench.drops(name) == {} for name in CAMERAS)
         assert all(bench.health(name).events == {'together_failed': 2} for name in CAMERAS)
-        bench.pipelines['left'].failing = bench.failing
-        bench.send({'front': bench.image('front'), 'left': bench.image('left')})
-        wait_for(lambda: len(bench.people['front']) == 4)
-        assert bench.drops('left') == {'error': 1} and bench.drops('front') == {}
+
+
+def test_a_camera_that_fails_is_kept_from_the_others_until_it_does_well(ros, monkeypatch):
+    monkeypatch.setattr(worker_module, 'Latest', Late)
+
+    def begin(pipelines, frames):
+        for pipeline in pipelines:
+            if pipeline.failing:
+                raise pipeline.failing
+        return each_alone(pipelines, frames)
+
+    with MultiBench(['front', 'left', 'rear'], begin=begin) as bench:
+        bench.ready()
+        bench.pipelines['left'].failing = RuntimeError('an odd image')
+        for count in range(1, 4):
+            bench.send({name: bench.image(name) for name in bench.people})
+            wait_for(lambda count=count: len(bench.people['front']) == len(bench.people['rear']) == count)
+        assert bench.drops('left') == {'error': 3} and bench.drops('front') == bench.drops('rear') == {}
+        assert bench.together == [3, 2, 2] and bench.health('front').events == {'together_failed': 1}
+        bench.pipelines['left'].failing = None
+        bench.expect_people()
+        bench.expect_people()
+        assert bench.together == [3, 2, 2, 2, 3]
 
 
 def test_the_newest_frame_of_each_camera_wins_and_a_fast_one_does_not_push_out_a_slow_one(ros):

@@ -66,14 +66,15 @@ class Arrival:
 class Stream:
     """One camera's way from image messages to topics.
 
-    State: the stamp of the last image. The pipeline is reset before the first image, when time goes back (a bag that
-    starts again) and after forget().
+    State: the stamp of the last image; failed: whether the work on the last one did. The pipeline is reset before the
+    first image, when time goes back (a bag that starts again) and after forget().
     """
 
     def __init__(self, to_frame: Callable[[Any], Frame], pipeline: PeoplePipeline,
                  publish: Callable[[Frame, Result], None], health: Health) -> None:
         """to_frame may raise ImageError."""
         self.pipeline, self.publish, self.health = pipeline, publish, health
+        self.failed = False
         self._to_frame = to_frame
         self._last_stamp_ns: int | None = None
         self._forget = True
@@ -141,9 +142,12 @@ class Worker:
             for stream, arrival in arrivals.items():
                 with self._dropping(stream):
                     taken.append(_take(stream, arrival))
-            for image, find in zip(taken, self._begin_together(taken)):
-                with self._dropping(image.stream):
-                    self._finish(image, find)
+            sound = [image for image in taken if not image.stream.failed]
+            alone = [[image] for image in taken if image.stream.failed]  # until they have done well
+            for images in (sound, *alone):
+                for image, find in zip(images, self._begin_together(images)):
+                    with self._dropping(image.stream):
+                        self._finish(image, find)
 
     def _begin_together(self, taken: Sequence[_Taken]) -> Sequence[Callable[[], Result]]:
         """Begin the work on images of several cameras; what fails in common is tried for each camera by itself."""
@@ -168,6 +172,7 @@ class Worker:
         seconds = {**image.seconds, 'publish': published - found,
                    'latency': (self._clock.now().nanoseconds - frame.stamp_ns) / 1e9}
         times_ms = {name: 1e3 * value for name, value in seconds.items()} | result.stage_ms
+        stream.failed = False
         stream.health.finished(len(result.people), times_ms, stream.pipeline.counters, published)
 
     @contextmanager
@@ -181,6 +186,7 @@ class Worker:
         except Exception as error:
             # The only catch-all around frames: whatever one sets off in a stage, a driver or a network, the next one
             # gets its chance. Counted, reported and logged with its traceback, so that nothing is hidden.
+            stream.failed = True
             stream.forget()
             stream.health.dropped('error', f'{type(error).__name__}: {error}', begun)
             self._logger.error(f'a frame failed\n{traceback.format_exc()}', throttle_duration_sec=LOG_PERIOD_S)
