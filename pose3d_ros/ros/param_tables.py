@@ -90,7 +90,8 @@ MONO = (
     _of(RefineSettings, 'acceleration', 'How hard joints accelerate (one standard deviation): more follows fast motion '
         'closer, less is smoother.', 'm/s^2', 0.1, 1000.0),
     # Output
-    Parameter('publish_tf', False, 'Publish TF frames body_ID at the pelvis of each person (REP-155).'),
+    Parameter('publish_tf', False, 'Publish TF frames body_ID at the pelvis of each person (REP-155); in a namespace '
+              'NS they are called NS/body_ID.'),
 )
 
 MULTI = (
@@ -124,7 +125,8 @@ FUSION = (
     _of(FuseSettings, 'max_lost_s', 'A person nobody sees keeps the id for this time.', 's', 0.0, 60.0),
     _of(FuseSettings, 'forget_joint_s', 'A joint nobody sees is published for this time.', 's', 0.0, 60.0),
     # Output
-    Parameter('publish_tf', False, 'Publish TF frames body_ID at the pelvis of each person (REP-155).'),
+    Parameter('publish_tf', False, 'Publish TF frames body_ID at the pelvis of each person (REP-155); in a namespace '
+              'NS they are called NS/body_ID.'),
 )
 
 VIDEO = (
