@@ -35,12 +35,13 @@ class FusionWorker:
     """
 
     def __init__(self, maker: ViewMaker, gatherer: Gatherer, fuser: Fuser, tolerance_s: float,
-                 publish: Callable[[list[Person3D], int], None], clear: Callable[[], None], health: FusionHealth,
-                 clock: Clock, logger: RcutilsLogger) -> None:
-        """tolerance_s: how long a place is asked for. publish: people and their stamp [ns]; clear: take them off show
-        when nothing comes any more. clock: the one that images are stamped by."""
+                 remember: Callable[[Sighted], None], publish: Callable[[list[Person3D], int], None],
+                 clear: Callable[[], None], health: FusionHealth, clock: Clock, logger: RcutilsLogger) -> None:
+        """tolerance_s: how long a place is asked for. remember: takes what is seen, wherever the camera stands.
+        publish: people and their stamp [ns]; clear: take them off show when nothing comes any more. clock: the one that
+        images are stamped by."""
         self._maker, self._gatherer, self._fuser, self._tolerance_s = maker, gatherer, fuser, tolerance_s
-        self._publish, self._clear, self._health = publish, clear, health
+        self._remember, self._publish, self._clear, self._health = remember, publish, clear, health
         self._clock, self._logger = clock, logger
         self._gone_s = gatherer.settings.camera_timeout_s
         self._reports = Reports()
@@ -113,6 +114,7 @@ class FusionWorker:
             return health.dropped(error.cause, str(error), report.at)
         for cause, text in seen.remarks.items():
             health.remarked(cause, text, report.at)
+        self._remember(seen)
         waiting = self._unplaced.setdefault(seen.camera, deque())
         waiting.append(seen)
         if len(waiting) > MOST_WAITING:

@@ -111,6 +111,14 @@ FUSION = (
               'each image (the cameras may move), or file (calibration).', choices=EXTRINSICS_SOURCES),
     Parameter('calibration', '', 'File with the places of the cameras (docs/calibration.md), with extrinsics_source '
               'file.'),
+    Parameter('calibration_window', 60.0, '~/calibrate finds the places of the cameras from what they saw for so long '
+              '(docs/extrinsics.md).', 's', 5.0, 600.0),
+    Parameter('calibration_place_sigma', 0.05, 'How well the places are known that ~/calibrate starts from; 0: they '
+              'are a start and nothing more.', 'm', 0.0, 10.0),
+    Parameter('calibration_stature', 0.0, 'Stature of the person who is seen most: gives ~/calibrate the size of the '
+              'scene; 0: the known places of two cameras do.', 'm', 0.0, 2.5),
+    Parameter('calibration_out', '~/.ros/pose3d_ros/extrinsics.yaml', 'Where ~/calibrate writes the places, and beside '
+              'it a launch file of static TF.'),
     Parameter('tf_tolerance', 0.1, 'How long a transform that has not come yet is asked for again.', 's', 0.0, 10.0),
     # Time
     Parameter('max_wait', 0.05, 'How long a moment waits for the cameras that have not reported yet.', 's', 0.0, 10.0),

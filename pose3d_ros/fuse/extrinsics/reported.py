@@ -24,7 +24,8 @@ class Reported:
     """
 
     def __init__(self, camera: str, window_s: float = float('inf'), most: int = 1_000_000) -> None:
-        self.camera, self.focal = camera, float('nan')
+        self.camera = camera
+        self.focal = 1.0
         self._window_s = window_s
         self._rows: deque[tuple[int, int, NDArray[np.float32]]] = deque(maxlen=most)  # stamp, id, (J, 4)
         self._newest = 0
@@ -48,6 +49,12 @@ class Reported:
                 self._rows.append((stamp_ns, person.id, select(joints, person.skeleton, JOINTS).astype(np.float32)))
         while self._rows and (self._newest - self._rows[0][0]) * 1e-9 > self._window_s:
             self._rows.popleft()
+
+    def copy(self) -> Reported:
+        """Return what there is now, for another thread."""
+        twin = Reported(self.camera)
+        twin.focal, twin._rows = self.focal, self._rows.copy()
+        return twin
 
     def clear(self) -> None:
         """Forget everything."""
