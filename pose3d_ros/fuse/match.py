@@ -7,7 +7,7 @@ freedom, cut off where a joint is an outlier: near 1 for the same person, near t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +18,12 @@ from pose3d_ros.fuse.sides import LOWER, UPPER
 from pose3d_ros.skeleton import HUMAN17, LIMBS12
 
 GATE = 4.0          # two of whom the cost is higher are not the same person
+SAME_PLACE = 2.0    # squared distance per axis between trunks below which they are likely the same person's
 _CUT = 9.0         # what an outlier costs
 _LANDMARK = 0.03    # m, two views mean different points of the body by the same joint, by about this much
 _SPEED = 1.2        # m/s, of people whose motion is not known yet
 _MEMORY = 0.4       # costs are so much less where the camera's own tracker says that it is the same person
+_NEARLY = 1.5       # and may be so much higher than the gate
 _MONO_SHARE = 0.3   # what the places that single cameras gave weigh against the rays
 _EXCHANGED = 1.0    # a side reads as exchanged only where that costs so much less
 _PARTS = {UPPER: ~LIMBS12.lower, LOWER: LIMBS12.lower}
@@ -93,9 +95,23 @@ def place_gaps(position: Floats, covariance: Floats, mono: Floats, mono_covarian
     return (_mahalanobis(off.reshape(-1, 3), total.reshape(-1, 3, 3)) / 3).reshape(off.shape[:2])
 
 
-def track_costs(seen: Observations, position: Floats, velocity: Floats, covariance: Floats,
-                velocity_covariance: Floats) -> tuple[Floats, NDArray[np.bool_]]:
-    """Return the cost (M, N) of each sighting being each person, and (2, M, N) whether its sides look exchanged.
+@dataclass(frozen=True)
+class Compared:
+    """N sightings against M people: cost (M, N) of being the same, exchanged (2, M, N) whether the sides look so.
+
+    off (M, N, 12, 2) seen minus expected rays, NaN where one is not known; own (M, N, 12) variance of a ray on top of
+    what is known of the person: of the motion since, and of what two cameras mean by a joint.
+    """
+
+    cost: Floats
+    exchanged: NDArray[np.bool_]
+    off: Floats
+    own: Floats
+
+
+def compare(seen: Observations, position: Floats, velocity: Floats, covariance: Floats,
+            velocity_covariance: Floats) -> Compared:
+    """Compare each sighting with each person.
 
     position, velocity (M, 12, 3), covariance, velocity_covariance (M, 12, 3, 3): LIMBS12 at the time of fusion; each is
     looked at where it was when the view was taken.
@@ -108,7 +124,8 @@ def track_costs(seen: Observations, position: Floats, velocity: Floats, covarian
     behind = np.isnan(projected[..., 0]) & np.isfinite(position[:, None, :, 0])
     straight, mirrored = (np.where(behind & seen.seen[:, order], 2 * _CUT, squared)
                           for squared, order in ((straight, slice(None)), (mirrored, _MIRROR)))
-    return _body_cost(straight, mirrored)
+    cost, exchanged = _body_cost(straight, mirrored)
+    return Compared(cost, exchanged, seen.rays - projected, own)
 
 
 def looked_at(rotation: Floats, shift: Floats, age: Floats, position: Floats, velocity: Floats, covariance: Floats,
@@ -155,16 +172,20 @@ def _body_cost(straight: Floats, mirrored: Floats) -> tuple[Floats, NDArray[np.b
     return np.where(count >= LEAST_JOINTS, total / np.maximum(count, 1), np.inf), exchanged
 
 
-def assign(seen: Observations, cost: Floats, ids: list[int], memory: Mapping[tuple[str, int], int]) -> NDArray[np.intp]:
-    """Return the person (N,) of each sighting, -1 for none: per view the best assignment of costs (M, N)."""
+def assign(seen: Observations, cost: Floats, meant: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Return the person (N,) of each sighting, -1 for none: per view the best assignment of costs (M, N).
+
+    meant (N,): whom the camera's own tracker means, -1 for nobody; he is preferred, where he fits nearly.
+    """
     found = np.full(len(seen), -1, dtype=np.intp)
-    if not ids or not len(seen):
+    if not cost.size:
         return found
-    remembered = np.array([memory.get(key, 0) for key in seen.key])
-    price = np.where(remembered == np.array(ids)[:, None], _MEMORY, 1.0) * cost
+    told = meant == np.arange(len(cost))[:, None]
+    price = np.where(told, _MEMORY, 1.0) * cost
+    price = np.where(cost < np.where(told, _NEARLY, 1.0) * GATE, price, GATE)  # who does not fit costs as much as none
     for view in np.unique(seen.view):
         columns = np.flatnonzero(seen.view == view)
-        allowed = np.minimum(price[:, columns], GATE)  # a pair that does not fit costs as much as none
+        allowed = price[:, columns]
         for row, column in zip(*linear_sum_assignment(allowed), strict=True):
             if allowed[row, column] < GATE:
                 found[columns[column]] = row
@@ -174,7 +195,7 @@ def assign(seen: Observations, cost: Floats, ids: list[int], memory: Mapping[tup
 def evict(seen: Observations, label: NDArray[np.intp], cost: Floats) -> list[int]:
     """Take sightings whose rays do not meet those of the others out of their person, in place; return which.
 
-    label (N,): the person of each, -1 for none; cost (M, N) of track_costs. The one that disagrees most goes first.
+    label (N,): the person of each, -1 for none; cost (M, N) of compare. The one that disagrees most goes first.
     """
     removed: list[int] = []
     first, second = np.nonzero(np.triu((label[:, None] == label) & (label >= 0)[:, None], 1))
