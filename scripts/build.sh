@@ -9,9 +9,9 @@ cd "$root"
 mkdir -p build out
 touch build/COLCON_IGNORE out/COLCON_IGNORE
 
-tf2_msgs_installed() {  # in the ROS that is used; not what an earlier call has put into install/
-  local prefixes prefix
-  IFS=: read -ra prefixes <<<"${AMENT_PREFIX_PATH:-}"
+tf2_msgs_installed() {  # in the ROS that is used; not what an earlier call, or another checkout, has put into install/
+  local prefixes=("$root/.venv") prefix
+  if [[ $(<.venv/kind) == system* ]]; then IFS=: read -ra prefixes <<<"${AMENT_PREFIX_PATH:-}"; fi
   for prefix in "${prefixes[@]}"; do
     if [[ $prefix != "$root"/install/* && -e $prefix/share/tf2_msgs/package.xml ]]; then return 0; fi
   done
