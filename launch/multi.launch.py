@@ -17,6 +17,7 @@ from launch import LaunchContext, LaunchDescription
 from launch.actions import OpaqueFunction, Shutdown
 from launch_ros.actions import Node
 
+from pose3d_ros.ros.in_step import FUSION_IN_STEP, VIDEO_IN_STEP
 from pose3d_ros.ros.launching import (
     BOOL,
     COMMON,
@@ -46,8 +47,8 @@ ARGUMENTS: dict[str, tuple] = {
                     'for each', BOOL),
     'calibration': ('', 'file with the places of the cameras, used instead of TF (docs/calibration.md)'),
     'frame': ('', 'common frame of the fused people'),
-    'videos': ('', 'files to play as the cameras, in their order: [front.mp4, left.mp4]; needs calibration; everything '
-               'ends with the shortest'),
+    'videos': ('', 'files to play as the cameras, in their order: [front.mp4, left.mp4]; needs calibration. '
+               'They play in step, slowly where the machine is slow; everything ends with the shortest'),
 }
 
 
@@ -65,7 +66,8 @@ def start_nodes(context: LaunchContext) -> list:
     start = decided(chosen, autostart=bool)
     actions = [own_node('fusion_node', chosen, [
         {'cameras': cameras}, *clock, *start, *decided(chosen, frame=str, calibration=str),
-        *([{'extrinsics_source': 'file'}] if chosen['calibration'] else [])])]
+        *([{'extrinsics_source': 'file'}] if chosen['calibration'] else []),
+        *([FUSION_IN_STEP] if chosen['videos'] else [])])]
     if is_true(chosen['nodes']):
         networks = [*clock, *start, *decided(chosen, image_transport=str, detector_model=str, search_model=str,
                                              runtime=str)]
@@ -101,10 +103,11 @@ def play(chosen: dict[str, str], images: dict[str, str]) -> list:
         raise RuntimeError(f'videos:= names {len(videos)} files for {len(images)} cameras; give one for each, in order')
     if not chosen['calibration']:
         raise RuntimeError('videos:= needs calibration:=, the file with the lenses and places of the cameras')
-    start_at = time.time() + LEAD_S
+    begin = {'start_at': time.time() + LEAD_S, **VIDEO_IN_STEP}
+    fused = '/' + f"{chosen['namespace'].strip('/')}/people".lstrip('/')
     shared = decided(chosen, image_transport=str, calibration=str, loop=bool)
     return [own_node(
         'video_node', chosen,
-        [*shared, {'video': video, 'camera_name': camera, 'frame_id': camera, 'start_at': start_at}], camera,
-        remappings=[('image', image)], on_exit=Shutdown(reason='a video ended'))
+        [*shared, {'video': video, 'camera_name': camera, 'frame_id': camera, **begin}], camera,
+        remappings=[('image', image), ('people', fused)], on_exit=Shutdown(reason='a video ended'))
         for video, (camera, image) in zip(videos, images.items())]

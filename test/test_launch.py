@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -185,6 +186,13 @@ def command(actions: list, name: str) -> list[str]:
     return [''.join(getattr(part, 'text', '') for part in word) for word in action.cmd]
 
 
+def given(actions: list, name: str) -> dict:
+    """Return the parameters of a node that the launch file itself gives it."""
+    files = [yaml.full_load(Path(word).read_text())  # launch writes tuples
+             for word in command(actions, name) if 'launch_params' in word]
+    return {key: value for file in files for body in file.values() for key, value in body['ros__parameters'].items()}
+
+
 @pytest.mark.parametrize('cameras', ['[front, left]', 'front,left', "['front', \"left\"]"])
 def test_each_camera_has_a_node_in_its_namespace_and_all_have_one_fusion(cameras: str) -> None:
     actions = started(MULTI, cameras=cameras)
@@ -208,12 +216,7 @@ def test_the_images_of_each_camera_are_found(image: str, front: str, together: s
 
 def test_a_file_of_places_takes_the_place_of_tf() -> None:
     def parameters(**arguments: str) -> dict:
-        action, = (action for action in started(MULTI, cameras='[on, left]', **arguments)
-                   if getattr(action, 'node_executable', '') == 'fusion_node')
-        files = [yaml.full_load(Path(word).read_text())  # launch writes tuples
-                 for word in command([action], '/fusion_node') if 'launch_params' in word]
-        return {name: value for file in files for body in file.values()
-                for name, value in body['ros__parameters'].items()}
+        return given(started(MULTI, cameras='[on, left]', **arguments), '/fusion_node')
 
     assert parameters() == {'cameras': ('on', 'left')}
     assert parameters(calibration='cameras.yaml', frame='hall') == {
@@ -223,6 +226,13 @@ def test_a_file_of_places_takes_the_place_of_tf() -> None:
 def test_videos_play_in_step_as_the_cameras() -> None:
     actions = started(MULTI, cameras='[a, b]', videos='[a.mp4, b.mp4]', calibration='cameras.yaml', rviz='true')
     assert names(actions) == ['/fusion_node', '/a/mono_node', '/b/mono_node', '/a/video_node', '/b/video_node', '/rviz']
+    played = [given(actions, f'/{camera}/video_node') for camera in 'ab']
+    assert [values['video'] for values in played] == ['a.mp4', 'b.mp4']
+    assert [values['camera_name'] for values in played] == ['a', 'b']
+    assert played[0]['start_at'] == played[1]['start_at'] > time.time()
+    assert 'people:=/people' in command(actions, '/a/video_node')
+    elsewhere = started(MULTI, cameras='[a, b]', videos='[a.mp4, b.mp4]', calibration='c.yaml', namespace='/rig')
+    assert 'people:=/rig/people' in command(elsewhere, '/rig/a/video_node')
 
 
 @pytest.mark.parametrize('arguments, words', [

@@ -28,6 +28,7 @@ from pose3d_ros.cli.performance import HELD, perform
 from pose3d_ros.cli.places import config_file
 from pose3d_ros.cli.run import camera_for, level_of
 from pose3d_ros.cli.video import VideoReader
+from pose3d_ros.ros.in_step import VIDEO_IN_STEP
 from pose3d_ros.runtime.store import ModelStore
 
 _CALIBRATION, _CAMERA = 'samples/single_person.yaml', 'cam01'
@@ -109,7 +110,7 @@ def _play(processes: Processes, args: argparse.Namespace, source: Source, video:
         **floor.node_parameters(args), **engines.node_parameters(args)}))
     processes.start('video_node', node_command(
         'video_node', params, video=str(source.video), calibration=str(source.calibration), camera_name=source.camera,
-        **HELD))
+        **VIDEO_IN_STEP, **HELD))
     perform(processes, recorder, ['mono_node'], ['video_node'], video.count)
 
 

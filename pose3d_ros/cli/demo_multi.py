@@ -22,12 +22,11 @@ from pose3d_ros.cli.performance import HELD, perform
 from pose3d_ros.cli.places import config_file
 from pose3d_ros.cli.run_together import cameras_of
 from pose3d_ros.cli.video import VideoReader
+from pose3d_ros.ros.in_step import FUSION_IN_STEP, VIDEO_IN_STEP
 from pose3d_ros.runtime.store import ModelStore
 
 _CALIBRATION = 'samples/single_person.yaml'
 _SAMPLE = ('cam01', 'cam02', 'cam03', 'cam04')
-# Of fusion_node: whom the videos wait for is waited for, since their pace is that of the slowest camera.
-_PATIENT: dict[str, Any] = {'max_wait': 2.0, 'max_age': 2.0, 'camera_timeout': 5.0}
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -80,17 +79,17 @@ def _play(processes: Processes, args: argparse.Namespace, videos: Mapping[str, V
         sys.executable, '-m', 'pose3d_ros.cli.recorder_fused', '--out', str(out), '--calibration', str(calibration),
         '--videos', *(str(video.path) for video in videos.values()), '--cameras', *names,
         '--about', json.dumps({'model': args.model, 'nodes': arrangement})], talks=True)
-    networks = {**floor.node_parameters(args), **engines.node_parameters(args)}
+    networks: dict[str, Any] = {**floor.node_parameters(args), **engines.node_parameters(args)}
     if args.one_process:
         workers = {'multi_node': node_command('multi_node', params, cameras=names, **networks)}
     else:  # the nodes work at the same time: each takes its share of the cores
         networks.setdefault('threads', max(1, (os.cpu_count() or 1) // len(names)))
         workers = {f'{name}/mono_node': node_command('mono_node', params, f'/{name}', **networks) for name in names}
     workers['fusion_node'] = node_command('fusion_node', params, cameras=names, extrinsics_source='file',
-                                          calibration=str(calibration), **_PATIENT)
+                                          calibration=str(calibration), **FUSION_IN_STEP)
     players = {f'{name}/video_node': node_command(
         'video_node', params, f'/{name}', {'people': '/people'}, video=str(video.path), calibration=str(calibration),
-        camera_name=name, frame_id=name, **HELD) for name, video in videos.items()}
+        camera_name=name, frame_id=name, **VIDEO_IN_STEP, **HELD) for name, video in videos.items()}
     for process, command in {**workers, **players}.items():
         processes.start(process, command)
     perform(processes, recorder, list(workers), list(players), max(video.count for video in videos.values()))

@@ -17,9 +17,8 @@ from pose3d_ros.cli.progress import progress
 _START_S = 90.0  # for the nodes to come up: a GPU engine may have to be loaded
 _STALL_S = 60.0  # without a frame: something is wrong
 
-# Parameters of a video node that loses nothing: it waits until the recorder, which then hears everybody, sets its
-# start, and with each frame until there are people for the one before.
-HELD: dict[str, Any] = {'pace': 'consumed', 'start_at': -1.0, 'wait_for_subscriber': _START_S}
+# Parameters of a video node that waits until the recorder, which hears everybody by then, sets its start.
+HELD: dict[str, Any] = {'start_at': -1.0, 'wait_for_subscriber': _START_S}
 
 
 def perform(processes: Processes, recorder: subprocess.Popen[str], workers: Sequence[str], players: Sequence[str],

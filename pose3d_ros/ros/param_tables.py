@@ -151,8 +151,8 @@ VIDEO = (
               0.1, 600.0, fixed=True),
     Parameter('loop', False, 'Start again at the end; the node ends otherwise.', fixed=True),
     Parameter('start_at', 0.0, 'When the first frame was taken, by the clock, so that several nodes play in step: '
-              'stamps follow the footage from then on, and what comes late is left out. 0: as soon as there is a '
-              'subscriber; -1: waits until it is set.', 's', -1.0, 1e11),
+              'stamps follow the footage from then on, and what comes late is left out (with pace consumed: what the '
+              'others are beyond). 0: as soon as there is a subscriber; -1: waits until it is set.', 's', -1.0, 1e11),
     Parameter('image_transport', 'raw', 'raw publishes image, compressed publishes image/compressed (JPEG).',
               choices=('raw', 'compressed'), fixed=True),
     Parameter('wait_for_subscriber', 10.0, 'Waits for a subscriber for at most this time before the first frame.', 's',

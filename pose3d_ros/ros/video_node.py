@@ -38,7 +38,8 @@ class VideoNode(Node):
 
     In real time an image is stamped when it is published. With pace consumed, or start_at, stamps follow the footage
     from the moment it starts, however long the answers take: people move as fast as they did when they were filmed.
-    Several nodes with one start_at play in step: an image comes at its time, or not at all.
+    Several nodes with one start_at play in step: an image comes at its time or not at all; with pace consumed, at its
+    time or when the one before is done with.
     """
 
     def __init__(self, **node_arguments: Any) -> None:
@@ -93,13 +94,12 @@ class VideoNode(Node):
         due = time.monotonic()
         for number, image in enumerate(self.footage.images()):
             stamp = begun_ns + round(1e9 * number * period)
-            if self._start_ns and (number == 0 or not self._consumed):  # all begin together
+            if self._start_ns:
                 due = time.monotonic() + 1e-9 * (stamp - self._now_ns())
             if not spin(due - time.monotonic()):
                 return False
             if follows and self._start_ns and self._too_late(stamp, period):
-                self._stamp_ns = stamp
-                self.left_out += 1
+                self._leave_out(stamp)
                 continue
             self._publish(image, stamp if follows else self._now_ns())
             if not self._consumed:
@@ -118,6 +118,14 @@ class VideoNode(Node):
     def _too_late(self, stamp: int, period: float) -> bool:
         """Tell whether the others are at the next image already; with pace consumed, whether people came for this."""
         return self._answered_ns >= stamp if self._consumed else self._now_ns() >= stamp + 1e9 * period
+
+    def _leave_out(self, stamp: int) -> None:
+        self._stamp_ns = stamp
+        self.left_out += 1
+        if not self._consumed and self.left_out > self.published:
+            self.get_logger().warning(
+                f'{self.left_out} of {self.left_out + self.published} frames left out: this machine is too slow for the '
+                'rate, lower it (rate) or take the pace of the people (pace consumed)', throttle_duration_sec=5.0)
 
     def _now_ns(self) -> int:
         return self.get_clock().now().nanoseconds
