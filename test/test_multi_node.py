@@ -203,7 +203,7 @@ def same(messages, others):
         assert (message.header, message.skeleton) == (other.header, other.skeleton)
         assert [person.id for person in message.people] == [person.id for person in other.people]
         for person, twin in zip(message.people, other.people):
-            np.testing.assert_allclose(numbers(person), numbers(twin), rtol=1e-3, atol=1e-2)
+            np.testing.assert_allclose(numbers(person), numbers(twin), rtol=1e-5, atol=1e-4)
 
 
 def numbers(person):
