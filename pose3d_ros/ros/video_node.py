@@ -124,8 +124,8 @@ class VideoNode(Node):
         self.left_out += 1
         if not self._consumed and self.left_out > self.published:
             self.get_logger().warning(
-                f'{self.left_out} of {self.left_out + self.published} frames left out: this machine is too slow for the '
-                'rate, lower it (rate) or take the pace of the people (pace consumed)', throttle_duration_sec=5.0)
+                f'{self.left_out} of {self.left_out + self.published} frames left out: this machine is too slow for '
+                'this rate: lower it (rate), or let people set the pace (pace consumed)', throttle_duration_sec=5.0)
 
     def _now_ns(self) -> int:
         return self.get_clock().now().nanoseconds
