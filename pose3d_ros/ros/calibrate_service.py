@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
-from rclpy.task import Future
 from std_srvs.srv import Trigger
 
 from pose3d_ros.calibration import save_places, static_transform_launch
@@ -31,144 +29,120 @@ _STILL_S = 5.0     # a camera must have stood for so long
 _MOVED_M, _TURNED_DEG = 0.02, 0.5  # what one that stands still may seem to move in TF
 
 
-@dataclass(frozen=True)
-class _Opened:
-    """What there is while the node is configured."""
-
-    values: Mapping[str, Any]
-    places: Places
-
-
-@dataclass(frozen=True)
-class _Job:
-    """One calibration. known: camera_T_common (4, 4) by name of camera; frames: their optical frames."""
-
-    reported: list[Reported]
-    known: Mapping[str, Array]
-    frames: Mapping[str, str]
-    settings: ExtrinsicsSettings
-    child: Child
-
 
 class CalibrateService:
-    """Offers ~/calibrate (std_srvs/Trigger) as long as the node lives, and answers once the places are found.
+    """Offers ~/calibrate (std_srvs/Trigger) of a node, and answers once the places are found.
 
-    remember() takes what cameras see; the estimation is done in a process of its own. State: the last sightings of each
-    camera, and the calibration that is going on.
+    remember() takes what cameras see. The service has a small node, an executor and a thread of its own, so that an
+    answer that takes its time keeps nothing else waiting; the estimation has a process. State: the last sightings of
+    each camera, and the calibration that is going on.
     """
 
-    def __init__(self, node: Node, changed: Callable[[], None]) -> None:
-        """changed: called by the executor when places have been changed."""
-        self._node, self._changed = node, changed
+    def __init__(self, node: Node, values: Mapping[str, Any], places: Places, changed: Callable[[], None]) -> None:
+        """values: of the node's parameters. changed: called from another thread when places have been changed."""
+        self._values, self._places, self._changed, self._logger = values, places, changed, node.get_logger()
+        self._window_s = values['calibration_window']
         self._lock = threading.Lock()
         self._reported: dict[str, Reported] = {}
         self._last: dict[str, Sighted] = {}
-        self._opened: _Opened | None = None
         self._child: Child | None = None
-        self._thread: threading.Thread | None = None
-        # Other callbacks go on while an answer is awaited, and a second call is answered at once.
-        self._service = node.create_service(Trigger, '~/calibrate', self._calibrate,
-                                            callback_group=ReentrantCallbackGroup())
-
-    def open(self, values: Mapping[str, Any], places: Places) -> None:
-        """Begin to remember. values: of the node's parameters."""
-        self._opened = _Opened(values, places)
+        self._closing = threading.Event()
+        # Nothing of the command line is for it: a new name there would make it a second node of that name.
+        self._node = Node(f'{node.get_name()}_calibrate', namespace=node.get_namespace(), context=node.context,
+                          use_global_arguments=False, start_parameter_services=False, enable_rosout=False)
+        self._node.create_service(Trigger, node.resolve_service_name('~/calibrate'), self._calibrate)
+        self._executor = SingleThreadedExecutor(context=node.context)
+        self._executor.add_node(self._node)
+        self._thread = threading.Thread(target=self._spin, name='pose3d_ros calibration')
+        self._thread.start()
 
     def remember(self, seen: Sighted) -> None:
         """Take what a camera saw, wherever it stands; from any thread."""
-        opened = self._opened
-        if opened is None:
-            return
-        window = opened.values['calibration_window']
         with self._lock:
             if seen.camera not in self._reported:
-                self._reported[seen.camera] = Reported(seen.camera, window, int(_PER_SECOND * window))
+                self._reported[seen.camera] = Reported(seen.camera, self._window_s, int(_PER_SECOND * self._window_s))
             self._reported[seen.camera].add(seen.stamp_ns, seen.people_2d, seen.focal)
             self._last[seen.camera] = seen
 
     def close(self) -> None:
-        """Forget everything, and end a calibration that is going on."""
-        self._opened = None
-        child, thread = self._child, self._thread
+        """End a calibration that is going on, and the service."""
+        self._closing.set()
+        with self._lock:
+            child = self._child
         if child is not None:
             child.end()
-        if thread is not None:
-            thread.join()
-        with self._lock:
-            self._reported.clear()
-            self._last.clear()
+        self._thread.join()
+        self._executor.shutdown()
+        self._node.destroy_node()
 
-    async def _calibrate(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        """Answer when it is done; until then the executor does other things."""
-        if self._child is not None:
-            response.message = 'a calibration is going on already; wait for its answer'
-            return response
+    def _spin(self) -> None:
         try:
-            response.message = await self._done()
+            while not self._closing.is_set():
+                self._executor.spin_once(timeout_sec=0.5)
+        except ExternalShutdownException:
+            return  # somebody else shut ROS down: close() is about to come
+
+    def _calibrate(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        try:
+            response.message = self._calibrated()
             response.success = True
-            self._node.get_logger().info(f'calibrated: {response.message}')
+            self._logger.info(f'calibrated: {response.message}')
         except (ExtrinsicsError, CalibrationError, ParameterError, OSError) as error:
             response.message = str(error)
-            self._node.get_logger().warning(f'not calibrated: {error}')
-        finally:
-            self._child = self._thread = None
+            self._logger.warning(f'not calibrated: {error}')
         return response
 
-    async def _done(self) -> str:
-        opened = self._opened
-        if opened is None:
-            raise ExtrinsicsError('the node is not configured')
-        job = self._begun(opened)
-        answer: Future = Future()
-        self._thread = threading.Thread(target=_estimate, args=(job, answer), name='pose3d_ros calibration')
-        self._thread.start()
-        found = await answer
-        if isinstance(found, Exception):
-            raise found
-        if self._opened is not opened:
-            raise ExtrinsicsError('the node was stopped while it calibrated')
-        return self._applied(opened, job, found)
-
-    def _begun(self, opened: _Opened) -> _Job:
-        """Return what is to be done, with the process that will. Raises ExtrinsicsError and OSError."""
+    def _calibrated(self) -> str:
+        """Find the places, put them to use, and return what came of it in words. Raises what is caught above."""
         with self._lock:
             reported = [each.copy() for each in self._reported.values() if len(each)]
             last = dict(self._last)
         names = [each.camera for each in reported]
         if len(names) < 2:
-            raise ExtrinsicsError(
-                f'people were seen by {" and ".join(names) or "no camera"} in the last '
-                f'{opened.values["calibration_window"]:g} s; walk about for a minute where two cameras see you at once')
-        settings = ExtrinsicsSettings(place_sigma=opened.values['calibration_place_sigma'],
-                                      stature=opened.values['calibration_stature'] or None)
-        known = _known(opened.places, last)
+            raise ExtrinsicsError(f'people were seen by {names[0] if names else "no camera"} in the last '
+                                  f'{self._window_s:g} s; walk about for a minute where two cameras see you at once')
+        settings = ExtrinsicsSettings(place_sigma=self._values['calibration_place_sigma'],
+                                      stature=self._values['calibration_stature'] or None)
+        known = _known(self._places, last)
         given = {name: known[name] for name in names if name in known}
         try:
             check_settings(names, given, settings)
         except ExtrinsicsError:
             raise ExtrinsicsError('the size of the scene is not known: set the parameter calibration_stature to that '
                                   'of the person, or give the places of two cameras') from None
-        self._child = Child()
-        return _Job(reported, known, {name: seen.frame_id for name, seen in last.items()}, settings, self._child)
+        found = self._found(reported, given, settings)
+        places = {**known, **dict(zip(names, found.camera_T_world))}
+        use = self._used(places, {camera: seen.frame_id for camera, seen in last.items()}, found)
+        kept = sorted(set(known) - set(names))
+        return f'{_in_words(names, found)}; {use}' + (
+            f'; nobody was seen by {", ".join(kept)}, whose places stay' if kept else '')
 
-    def _applied(self, opened: _Opened, job: _Job, found: Extrinsics) -> str:
-        """Write the places, put them to use, and return what came of it in words."""
-        names = [each.camera for each in job.reported]
-        places = {**job.known, **dict(zip(names, found.camera_T_world))}
-        out = Path(opened.values['calibration_out']).expanduser()
+    def _found(self, reported: Sequence[Reported], given: Mapping[str, Array],
+               settings: ExtrinsicsSettings) -> Extrinsics:
+        child = Child()
+        with self._lock:
+            self._child = child
+        if self._closing.is_set():
+            child.end()
+        found = child.estimate([each.watched() for each in reported], given, settings)
+        if self._closing.is_set():
+            raise ExtrinsicsError('the node was stopped while it calibrated')
+        return found
+
+    def _used(self, places: Mapping[str, Array], frames: Mapping[str, str], found: Extrinsics) -> str:
+        """Write the places (camera_T_common by name), put them to use where that can be, and return that in words."""
+        out = Path(self._values['calibration_out']).expanduser()
         launch = out.with_suffix('.launch.py')
+        text = static_transform_launch(places, self._values['frame'], frames)
         save_places(out, places, f'Places from people, by ~/calibrate: median reprojection {found.after.median_px:.1f} '
                                  'px.')
-        launch.write_text(static_transform_launch(places, opened.values['frame'], job.frames), encoding='utf-8')
-        if opened.values['extrinsics_source'] == 'file':
-            opened.places.update(places)
-            self._changed()
-            use = f'in use; for the next start set calibration to {out}'
-        else:
-            use = f'to use them, end what publishes these frames now, and: ros2 launch {launch}'
-        kept = [name for name in job.known if name not in names]
-        return (f'{_in_words(names, found)}; wrote {out} and {launch}; {use}'
-                + (f'; nobody was seen by {", ".join(kept)}, whose places stay' if kept else ''))
+        launch.write_text(text, encoding='utf-8')
+        if self._values['extrinsics_source'] != 'file':
+            return (f'wrote {out} and {launch}; to use them, end what publishes these frames now, and: ros2 launch '
+                    f'{launch}')
+        self._places.update(places)
+        self._changed()
+        return f'wrote {out} and {launch}; in use, and for the next start: set calibration to {out}'
 
 
 def _known(places: Places, last: Mapping[str, Sighted]) -> dict[str, Array]:
@@ -190,17 +164,7 @@ def _known(places: Places, last: Mapping[str, Sighted]) -> dict[str, Array]:
     return known
 
 
-def _estimate(job: _Job, answer: Future) -> None:
-    """Have the places found, and put them, or the reason why there are none, into the answer."""
-    try:
-        answer.set_result(job.child.estimate([each.watched() for each in job.reported],
-                                             {each.camera: job.known[each.camera] for each in job.reported
-                                              if each.camera in job.known}, job.settings))
-    except (ExtrinsicsError, OSError) as error:
-        answer.set_result(error)
-
-
-def _in_words(names: list[str], found: Extrinsics) -> str:
+def _in_words(names: Sequence[str], found: Extrinsics) -> str:
     """Return what was found, camera by camera."""
     words = []
     for position, name in enumerate(names):

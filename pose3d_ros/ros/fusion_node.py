@@ -41,6 +41,7 @@ class _Loaded:
     fuser: Fuser
     output: PeopleOutput
     reload: Service
+    calibration: CalibrateService
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,6 @@ class FusionNode(ManagedNode):
         self._loaded: _Loaded | None = None
         self._working: _Working | None = None
         super().__init__('fusion_node', FUSION, FusionHealth(), **node_arguments)
-        self._calibration = CalibrateService(self, self._places_changed)
 
     def load(self, values: dict[str, Any]) -> None:
         try:
@@ -77,9 +77,10 @@ class FusionNode(ManagedNode):
             raise RefusedError(str(error)) from error
         self.health.name_cameras(values['cameras'])
         self.health.facts.details = {'places': places.source, 'frame': values['frame']}
-        self._loaded = _Loaded(values, gather, places, ViewMaker(places, gather.camera_timeout_s), Fuser(fuse), output,
-                               self.create_service(Trigger, '~/reload_calibration', self._reload))
-        self._calibration.open(values, places)
+        maker = ViewMaker(places, gather.camera_timeout_s)
+        self._loaded = _Loaded(values, gather, places, maker, Fuser(fuse), output,
+                               self.create_service(Trigger, '~/reload_calibration', self._reload),
+                               CalibrateService(self, values, places, maker.forget_places))
         self.get_logger().info(f'configured: {self.health.facts.details}')
 
     def start(self) -> None:
@@ -92,7 +93,7 @@ class FusionNode(ManagedNode):
         for camera, health in self.health.cameras.items():
             health.topic, health.why_silent = reports.topics[camera], partial(reports.why_silent, camera)
         worker = FusionWorker(loaded.maker, Gatherer(loaded.gather), loaded.fuser, loaded.values['tf_tolerance'],
-                              self._calibration.remember, partial(_publish, loaded.output, loaded.values['frame']),
+                              loaded.calibration.remember, partial(_publish, loaded.output, loaded.values['frame']),
                               loaded.output.clear, self.health, self.get_clock(), self.get_logger())
         self.health.timing = worker.timing
         self._working = _Working(reports, worker)
@@ -113,15 +114,11 @@ class FusionNode(ManagedNode):
         loaded, self._loaded = self._loaded, None
         if loaded is None:
             return
-        self._calibration.close()
+        loaded.calibration.close()
         self.health.facts.details = {}
         self.destroy_service(loaded.reload)
         loaded.output.destroy()
         loaded.places.close()
-
-    def _places_changed(self) -> None:
-        if self._loaded is not None:
-            self._loaded.maker.forget_places()
 
     def _reload(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         """Read the calibration file again; when that fails, the places of before stay."""
@@ -133,7 +130,7 @@ class FusionNode(ManagedNode):
         except (ParameterError, CalibrationError, OSError) as error:
             response.message = str(error)
             return response
-        self._places_changed()
+        self._loaded.maker.forget_places()
         response.success, response.message = True, f'places from {self._loaded.places.source}'
         self.get_logger().info(f'calibration read again: {response.message}')
         return response

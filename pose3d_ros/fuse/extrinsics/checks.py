@@ -18,6 +18,7 @@ _LEAST_DEPTH = 0.01    # of the joints in space, over their distance: 3 cm at 3 
 _LEAST_BASELINE = 0.03  # over the distance of the people
 _LEAST_AGREEING = 0.5  # of the joints of each camera
 _LEAST_PARALLAX = 2.5  # standard deviations of a joint in two cameras
+_ENOUGH = 200           # frames of a person to tell motion by
 _SHARE_OF_PLANE = 0.95  # of the joints that fit a relative pose, also fit a plane
 
 
@@ -87,6 +88,7 @@ def _motion(camera: Watched) -> float:
         rays = track.rays[np.isfinite(track.rays[..., 0]).sum(axis=1) >= 4]
         rays = rays[:, np.isfinite(rays[..., 0]).sum(axis=0) >= LEAST_FRAMES]
         rays = rays[np.isfinite(rays[..., 0]).any(axis=1)]
+        rays = rays[::len(rays) // _ENOUGH + 1]
         if rays.size:
             reach = np.diff(np.nanpercentile(rays, [5, 95], axis=0), axis=0)[0]  # (J, 2)
             low, high = np.nanpercentile(rays, [2, 98], axis=1)
