@@ -21,9 +21,11 @@ from rclpy.executors import SingleThreadedExecutor  # noqa: E402
 from rclpy.node import Node  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
 from rosgraph_msgs.msg import Clock  # noqa: E402
+from scipy.spatial.transform import Rotation  # noqa: E402
 from tf2_msgs.msg import TFMessage  # noqa: E402
 
 from pose3d_ros.ros.convert import to_stamp  # noqa: E402
+from pose3d_ros.ros.places import Places  # noqa: E402
 from pose3d_ros.ros.tf import TF_QOS, TF_STATIC_QOS, NoTransformError, Transforms  # noqa: E402
 
 S = 10**9
@@ -85,6 +87,34 @@ def test_static_and_moving_frames_reach_a_listener_that_comes_later(ros):
         pair.expect('eye', 'map', T0, -2.5)
         pair.expect('map', 'eye', T0 + 2 * S, 'tf_extrapolation')
         pair.expect('map', 'eye', 0, 'no_stamp')
+
+
+def test_a_camera_that_moves_is_where_it_was_at_the_stamp_of_its_image(ros):
+    """A robot at 1 m/s that turns with 0.5 rad/s, TF at 50 Hz, images in between; its camera is fixed on a mast."""
+    def robot(stamp_ns):
+        seconds = (stamp_ns - T0) / S
+        place = np.eye(4)
+        place[:3, :3] = Rotation.from_euler('z', 0.5 * seconds).as_matrix()
+        place[:3, 3] = 2 * np.sin(0.5 * seconds), 2 - 2 * np.cos(0.5 * seconds), 0.0   # on a circle of 2 m
+        return place
+
+    mast = transform('base', 'eye', 5, 0.3)
+    robot_T_eye = np.eye(4)  # noqa: N806 (a_T_b: maps b to a)
+    robot_T_eye[0, 3] = 0.3
+    with Pair(mast) as pair:
+        places = Places('map', pair.transforms)
+        for number in range(60):
+            stamp_ns = T0 + number * S // 50
+            at, moved = robot(stamp_ns), transform('map', 'base', stamp_ns)
+            move, turn = moved.transform.translation, moved.transform.rotation
+            move.x, move.y, move.z = at[:3, 3].tolist()
+            turn.x, turn.y, turn.z, turn.w = Rotation.from_matrix(at[:3, :3]).as_quat().tolist()
+            pair.publish(moved)
+            pair.executor.spin_once(timeout_sec=0.0)
+        wait_for(lambda: isinstance(pair.x_of('map', 'eye', stamp_ns), float))
+        for stamp_ns in (T0 + np.random.default_rng(0).integers(0, 59 * S // 50, 20)).tolist():
+            expected = np.linalg.inv(robot(stamp_ns) @ robot_T_eye)
+            np.testing.assert_allclose(places.lookup('front', 'eye', stamp_ns), expected, atol=1e-4)   # 0.1 mm
 
 
 def test_a_bad_transform_is_warned_of_and_the_others_beside_it_are_taken(ros):
