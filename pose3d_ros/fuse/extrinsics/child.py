@@ -51,6 +51,8 @@ class Child:
                                   'or relieve the computer') from None
         try:
             return _answered(out)
+        except ExtrinsicsError:
+            raise
         except (ValueError, KeyError, EOFError, zipfile.BadZipFile):
             last = ' '.join(noise.decode(errors='replace').strip().splitlines()[-1:])
             raise ExtrinsicsError('the estimation ended without a result: ' +
