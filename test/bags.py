@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import yaml
 from people_about import FPS, walk
@@ -32,7 +33,7 @@ STORE.register(_own)
 
 
 def make(kind: str, **fields: Any) -> Any:
-    """Return a message; package `msg` may be left out of the type's name."""
+    """Return a message of a type, as PEOPLE_2D."""
     return STORE.types[kind](**fields)
 
 
@@ -57,9 +58,12 @@ class BagWriter:
         self._writer.close()
 
     def write(self, topic: str, kind: str, message: Any, stamp_ns: int) -> None:
+        self.write_bytes(topic, kind, STORE.serialize_cdr(message, kind), stamp_ns)
+
+    def write_bytes(self, topic: str, kind: str, data: bytes | memoryview, stamp_ns: int) -> None:
         if topic not in self._connections:
             self._connections[topic] = self._writer.add_connection(topic, kind, typestore=STORE)
-        self._writer.write(self._connections[topic], stamp_ns, STORE.serialize_cdr(message, kind))
+        self._writer.write(self._connections[topic], stamp_ns, data)
 
 
 def forget_definitions(path: Path) -> None:
@@ -122,6 +126,11 @@ def camera_info(camera: Camera, stamp_ns: int, frame_id: str) -> Any:
 def image(pixels: np.ndarray, stamp_ns: int, frame_id: str) -> Any:
     return make(IMAGE, header=header(stamp_ns, frame_id), height=pixels.shape[0], width=pixels.shape[1],
                 encoding='bgr8', is_bigendian=0, step=3 * pixels.shape[1], data=pixels.reshape(-1))
+
+
+def compressed(pixels: np.ndarray, stamp_ns: int, frame_id: str) -> Any:
+    return make(COMPRESSED, header=header(stamp_ns, frame_id), format='bgr8; jpeg compressed bgr8',
+                data=cv2.imencode('.jpg', pixels)[1])
 
 
 def record_people(path: Path, poses: dict[str, np.ndarray], seconds: float = 4.0, storage: str = 'mcap',

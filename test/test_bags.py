@@ -51,6 +51,28 @@ def test_our_messages_come_back_as_they_were_recorded(bag_path: Path) -> None:
             assert np.isnan(person.rays[0]).all()  # the nose, which nobody saw
 
 
+@pytest.mark.ros
+def test_what_ros_itself_wrote_is_read(tmp_path: Path) -> None:
+    pytest.importorskip('rclpy')
+    pytest.importorskip('pose3d_ros.msg')
+    from rclpy.serialization import serialize_message
+    from std_msgs.msg import Header
+    from synthetic import CAMERA, body, placed, seen
+
+    from pose3d_ros.ros.convert import to_people_2d, to_stamp
+
+    person = seen(placed(body(), 0.3, 3.0))
+    header = Header(stamp=to_stamp(bags.START_NS + 7), frame_id='front')
+    data = serialize_message(to_people_2d([person], CAMERA, header))
+    with bags.BagWriter(tmp_path / 'bag') as writer:
+        writer.write_bytes('/front/people_2d', bags.PEOPLE_2D, data, bags.START_NS)
+    with Bag(tmp_path / 'bag') as bag:
+        (_, message), = bag.messages(bag.topics)
+    again, = from_people_2d(message)
+    assert stamp_ns(message.header.stamp) == bags.START_NS + 7 and message.header.frame_id == 'front'
+    assert np.allclose(again.rays, person.rays, atol=1e-6, equal_nan=True)
+
+
 def test_a_bag_cut_off_is_refused_in_one_line(bag_path: Path, tmp_path: Path) -> None:
     whole = storage_of(bag_path)
     data = whole.read_bytes()

@@ -161,7 +161,11 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 message = bags.image(pixels, stamp, f'{name}_optical_frame')
                 if name == 'left' and number in (7, 8):
                     message.encoding = 'nonsense'
-                bag.write(f'/robot/{name}/image_raw', bags.IMAGE, message, stamp)
+                if name == 'right':
+                    bag.write(f'/robot/{name}/image_raw/compressed', bags.COMPRESSED,
+                              bags.compressed(pixels, stamp, f'{name}_optical_frame'), stamp)
+                else:
+                    bag.write(f'/robot/{name}/image_raw', bags.IMAGE, message, stamp)
                 if name != 'right' or number == 30:
                     bag.write(f'/robot/{name}/camera_info', bags.CAMERA_INFO,
                               bags.camera_info(camera, stamp, f'{name}_optical_frame'), stamp)
@@ -175,7 +179,7 @@ def test_images_are_detected_in_with_the_lens_of_camera_info(images: Path, tmp_p
     seeing = Seeing()
     monkeypatch.setattr(calibrate_seen.Pipeline, 'open', lambda **options: seeing)
     out = tmp_path / 'out.yaml'
-    topics = [f'/robot/{name}/image_raw' for name in NAMES]
+    topics = ['/robot/front/image_raw', '/robot/left/image_raw', '/robot/right/image_raw/compressed']
     assert call(images, out, '--stature', '1.75', '--in-step', '--topics', *topics) == 0
     assert seeing.detected == 3 * 60 - 2
     cameras = load_calibration(out)
