@@ -13,7 +13,7 @@ from pose3d_ros.fuse.extrinsics import estimate as estimate_module
 from pose3d_ros.fuse.extrinsics.adjust import _Problem, places_of
 from pose3d_ros.fuse.extrinsics.errors import ExtrinsicsError
 from pose3d_ros.fuse.extrinsics.estimate import Extrinsics, ExtrinsicsSettings, estimate
-from pose3d_ros.fuse.extrinsics.frame import fitted, scaled, stature_of
+from pose3d_ros.fuse.extrinsics.frame import fitted, on_floor, scaled, stature_of
 from pose3d_ros.fuse.extrinsics.together import gather, people, points_of
 from pose3d_ros.fuse.extrinsics.tracks import JOINTS, Watched
 
@@ -146,8 +146,20 @@ def test_the_size_follows_from_the_baseline() -> None:
     assert np.linalg.norm(places[2] - places[0]) == pytest.approx(3.0)
 
 
-def test_without_places_the_world_is_the_first_camera() -> None:
-    assert np.allclose(estimate(watch(RING, [walk]), {}, HELD).camera_T_world[0], np.eye(4))
+def test_without_places_the_world_is_the_floor_that_people_walk_on() -> None:
+    poses = estimate(watch(RING, [walk], noise=2.0), {}, HELD).camera_T_world
+    places = places_of(poses)
+    assert np.allclose(places[0, :2], 0.0)  # the origin is under the first camera
+    assert np.allclose(places[:, 2], places_of(RING)[:, 2], atol=0.1)
+    tilt = np.degrees(np.arccos(np.clip(np.sum(poses[:, :3, 2] * RING[:, :3, 2], axis=1), -1, 1)))
+    assert tilt.max() < 1.0  # of up, as the cameras have it
+    assert poses[0][2, 1] > 0.9  # and y is where the first camera looks
+
+
+def test_a_world_without_people_seen_whole_stays_as_it_is() -> None:
+    points = np.random.default_rng(0).normal(size=(50, len(JOINTS), 3))
+    points[:, JOINTS.index('left_ankle')] = np.nan
+    assert on_floor(RING, points) is RING
 
 
 def test_from_nothing_the_world_and_the_size_are_those_of_given_places() -> None:
