@@ -20,6 +20,7 @@ cv2 opencv-python-headless<5
 onnxruntime onnxruntime
 onnx onnx
 tflite tflite
+rosbags rosbags
 tqdm tqdm
 yaml pyyaml
 rosbags rosbags
