@@ -128,9 +128,10 @@ def test_sets_come_at_the_rate_of_the_fastest_camera_and_use_every_view_once(see
 
 
 def test_cameras_in_step_are_waited_for_and_no_longer():
-    run = simulate({name: Source(latency=(0.01 * n, 0.01 * n + 0.005)) for n, name in enumerate('abcd')})
+    run = simulate({name: Source(latency=(0.008 * n, 0.008 * n + 0.005)) for n, name in enumerate('abcd')})
     check_always(run)
     assert all(len(taken.views) == 4 for taken in run.after(0.2))
+    assert all({one.stamp_ns for one in taken.views} == {taken.stamp_ns} for taken in run.after(0.2))
     assert all(taken.at - taken.first < 0.045 for taken in run.after(0.2))
 
 

@@ -113,13 +113,14 @@ class Gatherer:
             camera.counts['out_of_order'] += 1
             return
         camera.stamp_ns = view.stamp_ns
-        if view.camera in self._views:
-            if self._opened_s is not None:
+        waiting = self._views.get(view.camera)
+        if waiting is not None:
+            if self._of_new_moment(waiting):
                 self._close(now_s)
             else:
                 camera.counts['overwritten'] += 1
         self._views[view.camera] = view
-        if self._opened_s is None and (self._stamp_ns is None or view.stamp_ns > self._stamp_ns):
+        if self._opened_s is None and self._of_new_moment(view):
             self._opened_s = now_s
 
     def due(self, now_s: float) -> float | None:
@@ -180,10 +181,22 @@ class Gatherer:
         return False
 
     def _awaited(self, now_s: float, deadline_s: float) -> bool:
-        """Say whether a camera that is not in the open set can still be expected before its deadline."""
-        return any(name not in self._views and now_s - camera.came[-1] <= self.settings.camera_timeout_s
-                   and abs(camera.offs[-1]) <= self.settings.max_age_s and camera.expected_s() <= deadline_s
-                   for name, camera in self._cameras.items())
+        """Say whether a camera can still be expected before the deadline of the open set.
+
+        That may be one whose last view just missed the set before: taken as it is, all of its views would be one late.
+        """
+        return any(self._missing(name) for name, camera in self._cameras.items()
+                   if now_s - camera.came[-1] <= self.settings.camera_timeout_s
+                   and abs(camera.offs[-1]) <= self.settings.max_age_s and camera.expected_s() <= deadline_s)
+
+    def _missing(self, name: str) -> bool:
+        """Say whether the open set lacks a camera, or has an old view of one whose views usually come in time."""
+        view = self._views.get(name)
+        usually = float(np.median(self._cameras[name].offs))
+        return view is None or (not self._of_new_moment(view) and usually <= self.settings.max_wait_s)
+
+    def _of_new_moment(self, view: View) -> bool:
+        return self._stamp_ns is None or view.stamp_ns > self._stamp_ns
 
     def _close(self, now_s: float) -> None:
         """Close the open set; one that nobody took becomes part of it, as far as it is not too old."""
