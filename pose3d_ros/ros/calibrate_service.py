@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,9 @@ class CalibrateService:
         except (ExtrinsicsError, CalibrationError, ParameterError, OSError) as error:
             response.message = str(error)
             self._logger.warning(f'not calibrated: {error}')
+        except Exception as error:  # whatever it was, the caller gets an answer, and the next one too
+            response.message = f'{type(error).__name__}: {error}; see the log of the node'
+            self._logger.error(f'not calibrated\n{traceback.format_exc()}')
         return response
 
     def _calibrated(self) -> str:
