@@ -108,6 +108,7 @@ class MultiBench(NodeBench):
 
     def send(self, messages):
         """Publish images, by camera, and wait until they are worked off."""
+        AtOnce.wanted = len(messages)
         before = {name: worked_off(self.health(name)) for name in messages}
         for name, message in messages.items():
             self.publisher(Image, f'{name}/image').publish(message)
@@ -125,13 +126,14 @@ class MultiBench(NodeBench):
         return {name: self.people[name][-1] for name in messages}
 
 
-class Late(Latest):
-    """A mailbox whose taker is always a little late, so that images sent at once are taken at once."""
+class AtOnce(Latest):
+    """A mailbox whose taker comes when so many cameras have an image, so that images sent together are taken so."""
+
+    wanted = 1
 
     def take(self):
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or self._items)
-        time.sleep(0.05)
+            self._changed.wait_for(lambda: self._closed or len(self._items) >= AtOnce.wanted)
         return super().take()
 
 
@@ -157,7 +159,7 @@ def test_each_camera_has_its_people_with_the_stamp_and_frame_of_its_images(bench
 
 
 def test_images_that_are_there_at_once_are_worked_on_together(ros, monkeypatch):
-    monkeypatch.setattr(worker_module, 'Latest', Late)
+    monkeypatch.setattr(worker_module, 'Latest', AtOnce)
     cameras = ['front', 'left', 'rear']
     with MultiBench(cameras) as bench:
         bench.ready()
@@ -170,7 +172,7 @@ def test_images_that_are_there_at_once_are_worked_on_together(ros, monkeypatch):
 
 
 def test_real_networks_shared_give_the_people_of_a_node_for_each(ros, models_dir, sample_dir, monkeypatch):
-    monkeypatch.setattr(worker_module, 'Latest', Late)
+    monkeypatch.setattr(worker_module, 'Latest', AtOnce)
     places = {'front': 'cam01', 'left': 'cam03'}
     calibrations = {name: load_camera(ROOT / 'config' / 'samples' / 'single_person.yaml', camera).camera
                     for name, camera in places.items()}
@@ -185,6 +187,7 @@ def test_real_networks_shared_give_the_people_of_a_node_for_each(ros, models_dir
             bench.send(messages)
         wait_for(lambda: all(len(bench.people_2d[name]) == 6 for name in places))
         assert bench.together == [2] * 6
+    AtOnce.wanted = 1
     for name, camera in calibrations.items():
         with Bench(open_pipeline=Pipeline.open, camera=camera, **options) as alone:
             alone.ready().send_info()
@@ -271,7 +274,7 @@ def test_a_pipeline_that_fails_costs_its_own_cameras_frames(bench):
 
 
 def test_what_fails_for_all_together_is_done_for_each_alone(ros, monkeypatch):
-    monkeypatch.setattr(worker_module, 'Latest', Late)
+    monkeypatch.setattr(worker_module, 'Latest', AtOnce)
     with MultiBench() as bench:
         bench.ready()
         bench.expect_people()
@@ -283,7 +286,7 @@ def test_what_fails_for_all_together_is_done_for_each_alone(ros, monkeypatch):
 
 
 def test_a_camera_that_fails_is_kept_from_the_others_until_it_does_well(ros, monkeypatch):
-    monkeypatch.setattr(worker_module, 'Latest', Late)
+    monkeypatch.setattr(worker_module, 'Latest', AtOnce)
 
     def begin(pipelines, frames):
         for pipeline in pipelines:
