@@ -178,6 +178,17 @@ def test_a_camera_that_saw_nobody_keeps_its_place_and_is_named(make: Any) -> Non
     assert np.allclose(places['left'], TRUTH['left'], atol=0.02)
 
 
+def test_a_camera_that_was_knocked_away_is_found_again(make: Any) -> None:
+    known = {f'{name}_frame': pose.copy() for name, pose in TRUTH.items()}
+    known['left_frame'][:3] = Rotation.from_rotvec([0.0, 0.3, 0.0]).as_matrix() @ known['left_frame'][:3]
+    service = make(Known(known), calibration_place_sigma=0.05)
+    service.feed()
+    response = service.call()
+    assert response.success, response.message
+    places = load_places(service.out)
+    assert all(np.allclose(places[name], pose, atol=0.03) for name, pose in TRUTH.items())
+
+
 @pytest.mark.parametrize(('known', 'seen', 'reason'), [
     (Known({}), (), 'people were seen by no camera in the last 60 s'),
     (Known({}), ('left',), 'people were seen by left in the last'),

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from typing import Any
 
 import numpy as np
@@ -41,7 +41,10 @@ class Child:
 
     def estimate(self, cameras: Sequence[Watched], given: Mapping[str, Floats],
                  settings: ExtrinsicsSettings) -> Extrinsics:
-        """Return the places, as estimate() does. Raises ExtrinsicsError, also for a child that ends without a word."""
+        """Return the places, as estimate() does, and from nothing where given ones are no start.
+
+        Raises ExtrinsicsError, also for a child that ends without a word.
+        """
         try:
             out, noise = self._process.communicate(_asked(cameras, given, settings), LIMIT_S)
         except subprocess.TimeoutExpired:
@@ -92,6 +95,17 @@ def _packed(arrays: Mapping[str, Any], about: Mapping[str, Any]) -> bytes:
     return out.getvalue()
 
 
+def _estimated(cameras: Sequence[Watched], given: Mapping[str, Floats], settings: ExtrinsicsSettings) -> Extrinsics:
+    """Return the places, found from nothing where those that are given are no start: a camera was knocked away."""
+    try:
+        return estimate(cameras, given, settings)
+    except ExtrinsicsError as error:
+        try:
+            return estimate(cameras, given, replace(settings, refine=False))
+        except ExtrinsicsError:
+            raise error from None
+
+
 def main() -> None:
     """Read what was seen, estimate, and write the result."""
     os.nice(_NICENESS)
@@ -104,7 +118,7 @@ def main() -> None:
     settings = about['settings']
     settings['baseline'] = tuple(settings['baseline']) if settings['baseline'] else None
     try:
-        found = estimate(cameras, given, ExtrinsicsSettings(**settings))
+        found = _estimated(cameras, given, ExtrinsicsSettings(**settings))
     except ExtrinsicsError as error:
         sys.stdout.buffer.write(_packed({}, {'refused': str(error)}))
         return

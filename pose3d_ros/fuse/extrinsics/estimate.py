@@ -12,7 +12,7 @@ from pose3d_ros.fuse.extrinsics.adjust import adjust, places_of
 from pose3d_ros.fuse.extrinsics.chain import all_pairs, chained
 from pose3d_ros.fuse.extrinsics.checks import check_pairs, check_result, check_watched
 from pose3d_ros.fuse.extrinsics.errors import ExtrinsicsError
-from pose3d_ros.fuse.extrinsics.frame import fitted, on_floor, scaled, stature_of
+from pose3d_ros.fuse.extrinsics.frame import fitted, not_displaced, on_floor, scaled, stature_of
 from pose3d_ros.fuse.extrinsics.pairs import best_lag, essential_of, match
 from pose3d_ros.fuse.extrinsics.together import GATE, Together, gather, people, with_right_sides
 from pose3d_ros.fuse.extrinsics.tracks import Floats, Watched
@@ -34,7 +34,7 @@ class ExtrinsicsSettings:
     """
 
     refine: bool = True
-    place_sigma: float = 0.05
+    place_sigma: float = 0.03
     stature: float | None = None
     baseline: tuple[str, str, float] | None = None
     clocks: bool = True
@@ -109,7 +109,7 @@ def estimate(cameras: Sequence[Watched], given: Mapping[str, Floats],
     if not own_size:
         poses = scaled(poses, _size(cameras, together, poses, settings))
     if np.isfinite(known).all(axis=(1, 2)).any() and trusted is None:
-        poses = fitted(poses, known, keep_size=not own_size)
+        poses = fitted(poses, not_displaced(poses, known), keep_size=not own_size)
     after, points = _agreement(cameras, together, poses)
     check_result(cameras, poses, points, after.agreeing)
     if not np.isfinite(known).all(axis=(1, 2)).any():

@@ -12,6 +12,7 @@ from pose3d_ros.fuse.extrinsics.tracks import JOINTS, Floats
 # Mid-shoulder to mid-hip, hip to knee, knee to ankle, over stature: 0.288 + 0.245 + 0.246 (Winter 2009, after Drillis
 # and Contini). From person to person it varies by 2 %.
 CHAIN_SHARE = 0.779
+_FAR_BETTER = 0.3     # of the misfit of all cameras is left
 _LEAST_UPRIGHT = 10  # moments at which somebody is seen from shoulders to ankles
 
 
@@ -63,6 +64,32 @@ def fitted(poses: Floats, given: Floats, keep_size: bool) -> Floats:
     result[:, :3, :3] = poses[:, :3, :3] @ turn.T
     result[:, :3, 3] = -np.einsum('vij,vj->vi', result[:, :3, :3], places)
     return result
+
+
+def not_displaced(poses: Floats, given: Floats) -> Floats:
+    """Return the given poses (V, 4, 4), NaN for a camera that alone stands elsewhere than is said of it.
+
+    Of three cameras or more, one that was knocked must not take the others along when the world is fitted: it is left
+    out where the others fit far better without it.
+    """
+    known = np.flatnonzero(np.isfinite(given).all(axis=(1, 2)))
+    if len(known) < 3:
+        return given
+    misfits = []
+    for left_out in known:
+        others = given.copy()
+        others[left_out] = np.nan
+        misfits.append((_misfit(fitted(poses, others, keep_size=False), others), left_out, others))
+    misfit, _, others = min(misfits)
+    return others if misfit < _FAR_BETTER * _misfit(fitted(poses, given, keep_size=False), given) else given
+
+
+def _misfit(poses: Floats, given: Floats) -> float:
+    """Return how far the worst camera is from where it is said to be, as the distance of points 1 m along its axes."""
+    known = np.isfinite(given).all(axis=(1, 2))
+    ends = np.array([[1.0, 0, 0, 1], [0, 1, 0, 1], [0, 0, 1, 1]]).T
+    here, there = (np.linalg.inv(each[known]) @ ends for each in (poses, given))
+    return float(np.linalg.norm((here - there)[:, :3], axis=1).max())
 
 
 def on_floor(poses: Floats, points: Floats) -> Floats:
