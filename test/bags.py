@@ -82,7 +82,7 @@ def forget_definitions(path: Path) -> None:
 
 def people_2d(rays: np.ndarray, stamp_ns: int, frame_id: str, ids: Sequence[int] = (), sigma: float = 1.0,
               focal: float = FOCAL) -> Any:
-    """Return a People2D of people whose joints JOINTS have these rays (P, 16, 2)."""
+    """Return a People2D of people whose joints JOINTS have these rays (P, J, 2)."""
     joint, person = STORE.types['pose3d_ros/msg/Joint2D'], STORE.types['pose3d_ros/msg/Person2D']
     nan = float('nan')
     places = {int(place): number for number, place in enumerate(BLAZEPOSE33.indices(JOINTS.joints))}
@@ -101,7 +101,7 @@ def people_2d(rays: np.ndarray, stamp_ns: int, frame_id: str, ids: Sequence[int]
 
 
 def rays_of(pose: np.ndarray, seconds: float) -> np.ndarray:
-    """Return the rays (1, 16, 2) under which a camera sees somebody who walks round."""
+    """Return the rays (1, J, 2) under which a camera sees somebody who walks round."""
     local = walk(np.array([seconds])) @ pose[:3, :3].T + pose[:3, 3]
     return local[..., :2] / local[..., 2:]
 

@@ -19,7 +19,7 @@ _BACK_NS = 10**9  # stamps that go back further are those of a clock that was se
 class Reported:
     """The people of one camera, of the last window_s seconds and at most `most` sightings. add() fills it.
 
-    Memory: some 400 bytes per sighting. What was carried on by motion, and people without an id, are left out; what
+    Memory: some 600 bytes per sighting. What was carried on by motion, and people without an id, are left out; what
     came before the clock was set back is forgotten.
     """
 
