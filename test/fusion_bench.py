@@ -26,21 +26,25 @@ from pose3d_ros.ros.tf import NoTransformError
 
 CAMERAS = ['front', 'left', 'right']
 CAMERA = Camera(scenes.WIDTH, scenes.HEIGHT, scenes.FOCAL, scenes.FOCAL, scenes.WIDTH / 2, scenes.HEIGHT / 2)
-RATE = 25.0
+RATE = 15.0
 WALKERS = (scenes.Walker((-0.6, 0.2), (0.5, 0.0)), scenes.Walker((0.7, -0.4), (0.0, 0.4)))
 
 
 class FakeTransforms:
-    """TF that knows camera_T_map of some frames. missing(frame_id, stamp_ns): whether it is not there now."""
+    """TF that knows camera_T_map of some frames. missing(frame_id, stamp_ns): whether it is not there now;
+
+    off(frame_id, stamp_ns): how far it is wrong along the optical axis [m].
+    """
 
     def __init__(self, poses: dict[str, NDArray]) -> None:
         self.poses, self.closed = poses, 0
         self.missing: Callable[[str, int], bool] = lambda frame_id, stamp: False
+        self.off: Callable[[str, int], float] = lambda frame_id, stamp: 0.0
 
     def lookup(self, target: str, source: str, stamp: int) -> tuple[NDArray, NDArray]:
         if source != 'map' or target not in self.poses or self.missing(target, stamp):
             raise NoTransformError('tf_lookup', f'no transform from {source!r} to {target!r}')
-        return self.poses[target][:3, :3], self.poses[target][:3, 3]
+        return self.poses[target][:3, :3], self.poses[target][:3, 3] + (0.0, 0.0, self.off(target, stamp))
 
     def close(self) -> None:
         self.closed += 1
@@ -90,6 +94,17 @@ class FusionBench(NodeBench):
         time.sleep(0.1)  # the other direction of each match
         return self
 
+    def settle(self) -> FusionBench:
+        """Send what the cameras see until fusion knows the people well."""
+        end, calm = time.monotonic() + 20, 0
+        while calm < 2:
+            assert time.monotonic() < end, 'fusion never came to know the people'
+            came = self.play(0.4)
+            errors = [scenes.error_of(person, self._truth(message))[1] for message in came
+                      for person in from_people(message)]
+            calm = calm + 1 if len(errors) == len(self.scene.walkers) * len(came) > 0 and max(errors) < 0.05 else 0
+        return self
+
     def play(self, seconds: float, change: Change = unchanged) -> list[People3D]:
         """Send what the cameras see in real time, and return the people that came of it."""
         before, begun = len(self.people), time.monotonic()
@@ -102,7 +117,6 @@ class FusionBench(NodeBench):
                     self._send(sent)
             self.frame += 1
             time.sleep(max(0.0, begun + (self.frame - first) / RATE - time.monotonic()))
-        time.sleep(0.1)
         return self.people[before:]
 
     def _messages(self, camera: str, view: View) -> Sent:
@@ -121,12 +135,15 @@ class FusionBench(NodeBench):
         """
         result = []
         for message in messages:
-            frame = (stamp_ns(message.header.stamp) - self.begin_ns) * 1e-9 * RATE
-            truth, people = self.scene.truth(frame), from_people(message)
+            truth, people = self._truth(message), from_people(message)
             found = [scenes.error_of(person, truth) for person in people]
             assert sorted(who for who, _ in found) == list(range(len(truth))), found
             result += [error for _, error in found]
         return np.array(result)
+
+    def _truth(self, message: People3D) -> NDArray:
+        """Return HUMAN17 of everybody (P, 17, 3) at the stamp of a message."""
+        return self.scene.truth((stamp_ns(message.header.stamp) - self.begin_ns) * 1e-9 * RATE)
 
     def told(self, name: str) -> Status:
         """Return what the node reports now of a camera, or of 'fusion' or 'cameras'."""

@@ -28,7 +28,7 @@ from pose3d_ros.ros.health import (
 )
 
 MISSING_SHARE = 0.15  # of a camera's views; more is told
-_STAMPS = 100         # from which that share is taken
+_STAMPS = 60          # from which that share is taken
 _CLOCKS = 'synchronise the clocks of the computers (chrony, PTP)'
 
 
@@ -135,8 +135,8 @@ class CameraHealth:
             return WARN, (f'{name}: {missing:.0%} of its images are missing: relieve its computer, or the network')
         if timing is not None and timing.state in ('late', 'early'):
             order = 'later' if timing.lag_s > 0 else 'earlier'
-            return WARN, (f'{name}: its people come {abs(timing.lag_s):.2f} s {order} than those of the others: '
-                          f'relieve its computer or the network, or {_CLOCKS}')
+            return WARN, (f'{name}: its people come {abs(timing.lag_s):.2f} s {order} than those of the others: raise '
+                          f'max_wait, relieve computers and the network, or {_CLOCKS}')
         return OK, f'{name}: {rate_of(self._arrivals, now):.1f} images/s'
 
 

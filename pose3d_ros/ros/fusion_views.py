@@ -49,7 +49,8 @@ class Sighted:
 
 
 class ViewMaker:
-    """Makes views of reports. State: of each camera when it last reported, how often it began anew, and its last place.
+    """Makes views of reports. State: of each camera when it last reported, runs: how often it began anew, and its last
+    place.
 
     A node that is started again gives ids from 1 to other people than before, so after a silence ids are new ones here.
     """
@@ -58,7 +59,7 @@ class ViewMaker:
         """silence_s: of a camera, after which its ids are not those of before."""
         self._places, self._silence_s = places, silence_s
         self._came: dict[str, float] = {}
-        self._runs: dict[str, int] = {}
+        self.runs: dict[str, int] = {}
         self._stood: dict[str, tuple[int, Array]] = {}
 
     def forget_places(self) -> None:
@@ -69,7 +70,7 @@ class ViewMaker:
         """Return what was seen. Raises ReportError."""
         message, camera = report.people_2d, report.camera
         if report.at - self._came.get(camera, report.at) > self._silence_s:
-            self._runs[camera] = self._runs.get(camera, 0) + 1
+            self.runs[camera] = self.runs.get(camera, 0) + 1
         self._came[camera] = report.at
         focal = float(np.sqrt(message.fx * message.fy)) if message.fx > 0 and message.fy > 0 else 0.0
         if not 0 < focal < np.inf:
@@ -90,7 +91,7 @@ class ViewMaker:
         except ValueError as error:
             remarks['bad_people'] = (f'{camera}: people cannot be read ({error}), only rays are used: run the same '
                                      'version of pose3d_ros everywhere')
-        run = self._runs.get(camera, 0)
+        run = self.runs.get(camera, 0)
         return Sighted(camera, message.header.frame_id, stamp_ns(message.header.stamp), _numbered(people_2d, run),
                        _numbered(people, run), focal, message.width, message.height, report.at, remarks)
 
