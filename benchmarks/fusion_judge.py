@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 from pose3d_ros.cli.nodes import Processes
 
 NEAR_M = 0.6    # somebody farther from everybody is a ghost
+GAP_S = 0.5     # a longer time without messages is an interruption
+FRESH_S = 1.0   # after which people who were seen by a single camera first have found their place
 BACK_S = 10.0   # the rig's clocks are right, or go back by this much
 
 
@@ -47,7 +49,7 @@ class Verdict:
 
     extra_s: longest time with a person too many; missing_s: with one too few; gap_s: without any message. moved_m: the
     most that anybody's joints were farther from the truth, on average over the joints of a message, than in the median
-    of the calm time. ids: people whose id changed. rate_hz: messages.
+    of the calm time (not within FRESH_S after a time without messages, when cameras come back one by one). ids: people whose id changed. rate_hz: messages.
     """
 
     extra_s: float
@@ -125,12 +127,16 @@ def judged(fused: Sequence[Fused], begin: float, end: float, calm: Sequence[Fuse
     inside = [message for message in fused if begin <= message.at <= end]
     moved, changed = 0.0, set()
     extras, missings = [], []
+    before, settled = begin, begin
     for message in inside:
+        settled = message.at + FRESH_S if message.at - before > GAP_S else settled
+        before = message.at
         there = truth(message.stamp)
         found, extra = errors_of(message, there)
         extras.append(extra > 0)
         missings.append(len(found) < len(there))
-        moved = max([moved, *(error - base[who] for who, (_, error) in found.items() if who in base)])
+        if message.at >= settled:
+            moved = max([moved, *(error - base[who] for who, (_, error) in found.items() if who in base)])
         changed |= {who for who, (id_, _) in found.items() if ids.get(who, id_) != id_}
     times = np.array([message.at for message in inside])
     gaps = np.diff(np.concatenate([[begin], times, [end]]))

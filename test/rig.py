@@ -42,7 +42,7 @@ from pose3d_ros.ros.convert import to_people, to_people_2d, to_stamp
 CAMERAS = ('front', 'left', 'back', 'right')
 CAMERA = Camera(WIDTH, HEIGHT, FOCAL, FOCAL, WIDTH / 2, HEIGHT / 2)
 FRAME = 'map'
-RATE = 20.0        # Hz
+RATE = 20.0        # Hz, unless said otherwise
 LATENCY_S = 0.03   # from exposure to publication
 LEAD_S = 0.02      # a scene is drawn so long before it is due
 TROUBLE = Trouble(noise=3.0)
@@ -122,12 +122,12 @@ class _Due:
 class FakeMono(Node):
     """Publishes what a mono node would: people_2d and people in its namespace, and the camera's TF."""
 
-    def __init__(self, name: str, number: int, cameras: int, begin_ns: int, tf: bool) -> None:
+    def __init__(self, name: str, number: int, cameras: int, begin_ns: int, rate: float, tf: bool) -> None:
         super().__init__('mono_node', namespace=name)
         self.faults = Faults()
         self._name, self._begin_ns, self._pose = name, begin_ns, places(cameras)[number]
-        self._phase = number / cameras
-        self._scene = Scene(PEOPLE, [lambda _: moved(self._pose, self.faults.knocked)], TROUBLE, number, RATE)
+        self._phase, self._rate = number / cameras, rate
+        self._scene = Scene(PEOPLE, [lambda _: moved(self._pose, self.faults.knocked)], TROUBLE, number, rate)
         self._rng = np.random.default_rng(100 + number)
         self._people = self.create_publisher(People3D, 'people', QoSProfile(depth=5))
         self._people_2d = self.create_publisher(People2D, 'people_2d', QoSProfile(depth=5))
@@ -139,9 +139,9 @@ class FakeMono(Node):
     def play(self, faults: queue.SimpleQueue[dict[str, Any] | None]) -> None:
         """Publish until faults ends (None)."""
         waiting: list[_Due] = []
-        frame = int((time.time_ns() - self._begin_ns) * 1e-9 * RATE) + 1
+        frame = int((time.time_ns() - self._begin_ns) * 1e-9 * self._rate) + 1
         while True:
-            exposure_ns = self._begin_ns + round((frame + self._phase) / RATE * 1e9)
+            exposure_ns = self._begin_ns + round((frame + self._phase) / self._rate * 1e9)
             while time.time_ns() < exposure_ns - LEAD_S * 1e9:
                 while waiting and waiting[0].at_ns <= time.time_ns():
                     heapq.heappop(waiting).publish()
@@ -202,8 +202,9 @@ def _transform(pose: NDArray, header: Header) -> TransformStamped:
 class Rig:
     """The cameras as processes, from the side of who starts them. begin_ns: when the scene begins."""
 
-    def __init__(self, processes: Processes, cameras: Sequence[str] = CAMERAS, tf: bool = False) -> None:
-        self.cameras, self._processes, self._tf = tuple(cameras), processes, tf
+    def __init__(self, processes: Processes, rate: float = RATE, tf: bool = False,
+                 cameras: Sequence[str] = CAMERAS) -> None:
+        self.cameras, self._processes, self._rate, self._tf = tuple(cameras), processes, rate, tf
         self.begin_ns = time.time_ns()
         self._pipes: dict[str, subprocess.Popen[str]] = {}
         for name in self.cameras:
@@ -212,7 +213,8 @@ class Rig:
     def start(self, name: str) -> None:
         """Start a camera (again)."""
         command = [sys.executable, str(Path(__file__).resolve()), name, '--number', str(self.cameras.index(name)),
-                   '--cameras', str(len(self.cameras)), '--begin-ns', str(self.begin_ns)]
+                   '--cameras', str(len(self.cameras)), '--begin-ns', str(self.begin_ns),
+                   '--rate', str(self._rate)]
         command += ['--tf'] if self._tf else []
         self._pipes[name] = self._processes.start(name, command, talks=True)
 
@@ -247,6 +249,7 @@ def main() -> None:
     parser.add_argument('--number', type=int, required=True)
     parser.add_argument('--cameras', type=int, required=True)
     parser.add_argument('--begin-ns', type=int, required=True)
+    parser.add_argument('--rate', type=float, required=True)
     parser.add_argument('--tf', action='store_true')
     args = parser.parse_args()
     faults: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
@@ -258,7 +261,7 @@ def main() -> None:
 
     threading.Thread(target=listen, daemon=True).start()
     rclpy.init()
-    node = FakeMono(args.name, args.number, args.cameras, args.begin_ns, args.tf)
+    node = FakeMono(args.name, args.number, args.cameras, args.begin_ns, args.rate, args.tf)
     try:
         node.play(faults)
     except KeyboardInterrupt:
