@@ -49,7 +49,8 @@ class Verdict:
 
     extra_s: longest time with a person too many; missing_s: with one too few; gap_s: without any message. moved_m: the
     most that anybody's joints were farther from the truth, on average over the joints of a message, than in the median
-    of the calm time (not within FRESH_S after a time without messages, when cameras come back one by one). ids: people whose id changed. rate_hz: messages.
+    of the calm time (not within FRESH_S after a time without messages, when cameras come back one by one). ids: people
+    whose id changed. rate_hz: messages.
     """
 
     extra_s: float
