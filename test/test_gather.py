@@ -135,6 +135,18 @@ def test_cameras_in_step_are_waited_for_and_no_longer():
     assert all(taken.at - taken.first < 0.045 for taken in run.after(0.2))
 
 
+def test_cameras_that_are_to_come_are_waited_for_at_first_and_not_for_ever():
+    gatherer = Gatherer(SETTINGS, ['a', 'b', 'dead'])
+    gatherer.put(view('a', CLOCK_S), 0.0, CLOCK_S)
+    assert gatherer.due(0.01) == pytest.approx(0.04)
+    gatherer.put(view('b', CLOCK_S), 0.02, CLOCK_S + 0.02)
+    assert gatherer.take(0.03) is None
+    views, _ = gatherer.take(0.05)
+    assert [one.camera for one in views] == ['a', 'b']
+    gatherer.put(view('a', CLOCK_S + 2.0), 2.0, CLOCK_S + 2.0)
+    assert gatherer.due(2.0) == 0.0
+
+
 def test_a_dead_camera_costs_the_deadline_only_until_it_counts_as_dead():
     sources = {name: Source(rate=10) for name in 'ab'} | {'dead': Source(rate=10, alive=lambda t: t < 2)}
     run = simulate(sources)

@@ -7,6 +7,7 @@ camera in it reports again, or at a deadline: nobody is waited for longer, and n
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -76,13 +77,17 @@ class Gatherer:
     now_s, the same everywhere: seconds of a steady clock. Not for several threads at once.
     """
 
-    def __init__(self, settings: GatherSettings | None = None) -> None:
+    def __init__(self, settings: GatherSettings | None = None, cameras: Sequence[str] = ()) -> None:
+        """cameras: those that are to come, as far as known: waited for like others, until camera_timeout_s have passed
+        since the first view."""
         self.settings = settings or GatherSettings()
+        self._to_come = tuple(cameras)
         self.reset()
 
     def reset(self) -> None:
         """Forget everything, also how cameras keep time."""
         self._cameras: dict[str, _Camera] = {}
+        self._begun_s: float | None = None
         self._forget_views()
 
     def _forget_views(self) -> None:
@@ -100,6 +105,7 @@ class Gatherer:
         The time of all may jump (a bag that starts again): then sets begin anew, with earlier stamps.
         """
         clock_s = now_s if clock_s is None else clock_s
+        self._begun_s = now_s if self._begun_s is None else self._begun_s
         camera = self._cameras.setdefault(view.camera, _Camera())
         camera.came.append(now_s)
         camera.lag_s = clock_s - view.stamp_ns * 1e-9
@@ -185,6 +191,9 @@ class Gatherer:
 
         That may be one whose last view just missed the set before: taken as it is, all of its views would be one late.
         """
+        beginning = self._begun_s is not None and now_s - self._begun_s <= self.settings.camera_timeout_s
+        if beginning and any(name not in self._cameras for name in self._to_come):
+            return True
         return any(self._missing(name) for name, camera in self._cameras.items()
                    if now_s - camera.came[-1] <= self.settings.camera_timeout_s
                    and abs(camera.offs[-1]) <= self.settings.max_age_s and camera.expected_s() <= deadline_s)

@@ -92,7 +92,8 @@ class FusionNode(ManagedNode):
         reports = FusionInput(self, loaded.values['cameras'])
         for camera, health in self.health.cameras.items():
             health.topic, health.why_silent = reports.topics[camera], partial(reports.why_silent, camera)
-        worker = FusionWorker(loaded.maker, Gatherer(loaded.gather), loaded.fuser, loaded.values['tf_tolerance'],
+        gatherer = Gatherer(loaded.gather, loaded.values['cameras'])
+        worker = FusionWorker(loaded.maker, gatherer, loaded.fuser, loaded.values['tf_tolerance'],
                               loaded.calibration.remember, partial(_publish, loaded.output, loaded.values['frame']),
                               loaded.output.clear, self.health, self.get_clock(), self.get_logger())
         self.health.timing = worker.timing

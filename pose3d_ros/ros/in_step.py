@@ -9,4 +9,4 @@ from __future__ import annotations
 from typing import Any
 
 VIDEO_IN_STEP: dict[str, Any] = {'pace': 'consumed'}  # of video_node, with start_at; its people: those of fusion_node
-FUSION_IN_STEP: dict[str, Any] = {'max_wait': 2.0, 'max_age': 2.0, 'camera_timeout': 5.0}  # of fusion_node
+FUSION_IN_STEP: dict[str, Any] = {'max_wait': 4.0, 'max_age': 4.0, 'camera_timeout': 5.0}  # of fusion_node
