@@ -7,6 +7,7 @@ would cost the nodes a core. How it talks with the process that started it: see 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 from collections import Counter, defaultdict
@@ -57,7 +58,7 @@ class FusedRecorder(RecorderNode):
             'limb_variation': round(steadiness(self._tracks.values()), 4),
             'provider': ', '.join(sorted(providers)) or None,
             'reports': {camera: len(seen) for camera, seen in self._reports.items()},
-            'fusion': told,
+            'fusion': _figures(told),
         }
 
     def _on_people(self, message: People3D, info: Any) -> None:
@@ -70,6 +71,15 @@ class FusedRecorder(RecorderNode):
 
 def _count(seen: Counter[int], message: People2D) -> None:
     seen[stamp_ns(message.header.stamp)] += len(message.people)
+
+
+def _figures(told: Mapping[str, str]) -> dict[str, float]:
+    """Return the figures in a status of diagnostics, without its latency: stamps follow the footage, not the clock."""
+    figures = {}
+    for key, value in told.items():
+        with contextlib.suppress(ValueError):  # words
+            figures[key] = float(value)
+    return {key: value for key, value in figures.items() if not key.startswith('latency')}
 
 
 def add_pictures(recording: Recording, pictures: FusedPictures, videos: Mapping[str, VideoReader], start_ns: int
