@@ -152,10 +152,14 @@ def test_bones_draw_what_is_uncertain() -> None:
     direction = (body[0, wrist] - body[0, elbow]) / np.linalg.norm(body[0, wrist] - body[0, elbow])
     off[0, wrist] += 0.2 * direction
     doubt[0, wrist] = 0.3**2 * np.eye(3)
-    pulled = bones.pulled(off, doubt)
+    pulled, surer = bones.pulled(off, doubt)
     assert np.linalg.norm(pulled[0, wrist] - body[0, wrist]) < 0.01
     assert np.linalg.norm(pulled[0] - body[0], axis=-1)[np.arange(17) != wrist].max() < 0.01
-    np.testing.assert_allclose(BoneLengths().pulled(off[:0], doubt[:0]), off[:0])
+    assert np.sqrt(direction @ surer[0, wrist] @ direction) < 0.05   # the length says how far the wrist is
+    across = np.cross(direction, (0.0, 0.0, 1.0)) / np.linalg.norm(np.cross(direction, (0.0, 0.0, 1.0)))
+    assert np.sqrt(across @ surer[0, wrist] @ across) == pytest.approx(0.3)
+    assert (np.linalg.eigvalsh(surer) > 0).all()
+    assert BoneLengths().pulled(off[:0], doubt[:0])[0].shape == (0, 17, 3)
 
 
 def test_the_middle_of_the_body_comes_from_mono_3d_wherever_that_stands() -> None:

@@ -22,9 +22,11 @@ from pose3d_ros.fuse.observations import LEAST_JOINTS, Floats, Observations
 from pose3d_ros.fuse.views import View
 
 _WINDOW_S = 0.3      # of people in view, over which is averaged
-_NAMED_S = 0.2       # a camera that is off for so long, with people in view, is out of place
+_NAMED_S = 0.4       # a camera that is off for so long, with people in view, is out of place
 _SILENT_S = 2.0      # so long what several others said of a camera stands against what one other says
-_REACH = 0.35        # rays; somebody that a camera sees farther from where he is is somebody else
+_IDLE_S = 2.0        # what was known of a camera is forgotten after so long without anybody to compare
+_REACH = 0.2         # rays; somebody that a camera sees farther from where he is is somebody else
+_GOOD_WEIGHT = 0.9   # a camera with more counts in full
 _NO_NEWS = 0.3       # shifts below this share of what a joint is known to in a view are as good as none
 _OFF_WEIGHT, _OFF_SHARE = 0.7, 0.5   # a camera with less weight, or more of its sightings disagreeing, is off
 _BESIDE = 3.0        # times the median; a joint farther from where the others say it is wrong
@@ -51,53 +53,49 @@ class Drift:
 class _Camera:
     """Running means of one camera over seen_s seconds of people in view.
 
-    matrix (3, 3), vector (3,): normal equations of the small rotation that would put its rays where people are;
-    residual and usual deviation of a joint, in rays; share of sightings that disagree. silent_s: s since several others
-    had their say; off_s: s for which the camera has been off; focal: px.
+    matrix (3, 3), vector (3,): normal equations of the small rotation, turn (3,), that would put its rays where people
+    are; weight: what a ray counts against what it would if the camera were where it says; residual and usual deviation
+    of a joint, in rays; share of sightings that disagree. silent_s: s since several others had their say; off_s: s for
+    which the camera has been off; idle_s: s since there was anything to compare; focal: px.
     """
 
     matrix: Floats = field(default_factory=lambda: np.zeros((3, 3)))
     vector: Floats = field(default_factory=lambda: np.zeros(3))
+    turn: Floats = field(default_factory=lambda: np.zeros(3))
+    weight: float = 1.0
     residual: float = 0.0
     usual: float = 0.0
     disagreeing: float = 0.0
     seen_s: float = 0.0
     silent_s: float = np.inf
     off_s: float = 0.0
+    idle_s: float = 0.0
     focal: float = 1.0
 
-    def take(self, rays: Floats, off: Floats, residual: float, usual: float, disagreeing: float, step: float) -> None:
-        """Take in one call: rays (K, 2) that are off (K, 2) from where they were expected, and means."""
-        slopes = _turned(rays)
+    def take(self, matrix: Floats, vector: Floats, residual: float, usual: float, disagreeing: float,
+             step: float) -> None:
+        """Take in the means of one call."""
+        self.idle_s = 0.0
         self.seen_s = min(self.seen_s + step, _WINDOW_S)
         gain = step / self.seen_s
-        self.matrix = self.matrix + gain * (np.einsum('kia,kib->ab', slopes, slopes) / len(rays) - self.matrix)
-        self.vector = self.vector + gain * (np.einsum('kia,ki->a', slopes, off) / len(rays) - self.vector)
+        self.matrix = self.matrix + gain * (matrix - self.matrix)
+        self.vector = self.vector + gain * (vector - self.vector)
         self.residual += gain * (residual - self.residual)
         self.usual += gain * (usual - self.usual)
         self.disagreeing += gain * (disagreeing - self.disagreeing)
+        self.turn = np.asarray(np.linalg.solve(self.matrix + _RIDGE * np.eye(3), self.vector))
+        excess = float(_excess(self.turn @ self.matrix @ self.turn, self.usual))
+        self.weight = self.usual**2 / (self.usual**2 + excess)
         off_now = self.weight < _OFF_WEIGHT or self.disagreeing > _OFF_SHARE
         self.off_s = self.off_s + step if off_now else 0.0
-
-    @property
-    def turn(self) -> Floats:
-        """The small rotation (3,) [rad]."""
-        return np.asarray(np.linalg.solve(self.matrix + _RIDGE * np.eye(3), self.vector))
-
-    def excess(self, squared: Floats) -> Floats:
-        """Return the variance [rays^2] that is added to rays off by so much, squared."""
-        return np.asarray(np.maximum(squared - (_NO_NEWS * self.usual)**2, 0.0))
-
-    @property
-    def weight(self) -> float:
-        """What a ray counts against what it would if the camera were where it says."""
-        excess = float(self.excess(self.turn @ self.matrix @ self.turn))
-        return self.usual**2 / (self.usual**2 + excess)
 
     @property
     def drift(self) -> Drift:
         """What is told."""
         return Drift(self.residual * self.focal, self.disagreeing, self.weight, self.off_s > _NAMED_S)
+
+
+_NOTHING_KNOWN = _Camera()
 
 
 class DriftWatch:
@@ -122,13 +120,12 @@ class DriftWatch:
 
     def weighed(self, seen: Observations) -> Observations:
         """Return the sightings with sigmas and mono 3D of cameras as uncertain as these cameras have shown to be."""
-        excess = np.zeros(seen.sigma.shape)
-        for n, (name, _) in enumerate(seen.key):
-            if name in self._cameras:
-                camera = self._cameras[name]
-                excess[n] = camera.excess(((_turned(seen.rays[n]) @ camera.turn)**2).sum(axis=-1))
-        if not np.nansum(excess):
+        cameras = [self._cameras.get(name, _NOTHING_KNOWN) for name, _ in seen.key]
+        if all(camera.weight > _GOOD_WEIGHT for camera in cameras):
             return seen
+        turn, usual = np.array([camera.turn for camera in cameras]), np.array([camera.usual for camera in cameras])
+        squared = ((_turned(seen.rays) @ turn[:, None, :, None])[..., 0]**2).sum(axis=-1)
+        excess = _excess(squared, usual[:, None])
         depth = np.linalg.norm(seen.mono - seen.center[:, None], axis=-1)
         wider = (np.nanmean(excess, axis=1)[:, None] * depth**2)[..., None, None] * np.eye(3)
         return replace(seen, sigma=np.sqrt(seen.sigma**2 + excess), mono_covariance=seen.mono_covariance + wider)
@@ -142,51 +139,78 @@ class DriftWatch:
         know; step: s since the last call.
         """
         step = float(np.clip(step, *_STEPS_S))
+        self._cameras = {name: camera for name, camera in self._cameras.items() if camera.idle_s < _IDLE_S}
         for camera in self._cameras.values():
             camera.silent_s += step
-        whose = _whose(seen, compared.off, row, meant)
+            camera.idle_s += step
+        whose = _whose(seen, compared.projected, row, meant)
         off, residual, usual = _apart(seen, compared, whose)
         wrong = np.where(whose >= 0, compared.cost[whose, np.arange(len(seen))], 0.0) >= match.GATE
-        count = np.array([len(np.unique(seen.view[whose == person])) for person in whose])
-        count[(whose < 0) | np.isnan(residual)] = 0
-        for person in np.unique(whose[count == 2]):  # nobody can say which of two is wrong
+        whose[np.isnan(residual)] = -1
+        sees = np.zeros((len(compared.cost) + 1, len(views)), dtype=bool)   # the last row is nobody's
+        sees[whose, seen.view] = True
+        count = np.where(whose >= 0, sees.sum(axis=1)[whose], 0)
+        for person in set(whose[count == 2].tolist()):  # nobody can say which of two is wrong
             pair = np.flatnonzero((whose == person) & (count == 2))
             worse = pair[np.argmax(residual[pair])]
             off[pair], residual[pair], wrong[pair] = off[worse], residual[worse], wrong[worse]
-        for index in np.unique(seen.view[count >= 2]):
-            told, clear = (seen.view == index) & (count >= 2), (seen.view == index) & (count >= 3)
-            camera = self._cameras.setdefault(views[index].camera, _Camera())
-            camera.focal = views[index].focal
+        matrix, vector, given = _normal_equations(seen.rays, off)
+        for index, view in enumerate(views):
+            mine = seen.view == index
+            told, clear = mine & (count >= 2), mine & (count >= 3)
+            if not told.any():
+                continue
+            camera = self._cameras.setdefault(view.camera, _Camera())
+            camera.focal = view.focal
             if clear.any():
                 camera.silent_s, told = 0.0, clear
             elif camera.silent_s < _SILENT_S:
                 continue
             share = float(wrong[told].mean())
             fit = told & ~wrong if share < 0.5 else told   # one who is taken for another turns no camera
-            known = np.isfinite(off[fit]).all(axis=-1) & np.isfinite(seen.rays[fit]).all(axis=-1)
-            if known.any():
-                camera.take(seen.rays[fit][known], off[fit][known], float(np.median(residual[told])),
-                            float(np.median(usual[told])), share, step)
+            joints = given[fit].sum()
+            if joints:
+                camera.take(matrix[fit].sum(axis=0) / joints, vector[fit].sum(axis=0) / joints,
+                            float(residual[told].mean()), float(usual[told].mean()), share, step)
 
 
-def _whose(seen: Observations, off: Floats, row: NDArray[np.intp], meant: NDArray[np.intp]) -> NDArray[np.intp]:
+def _normal_equations(rays: Floats, off: Floats) -> tuple[Floats, Floats, NDArray[np.intp]]:
+    """Return matrix (N, 3, 3) and vector (N, 3) of the rotations that take rays (N, 12, 2) off by so much back there.
+
+    And how many joints (N,) they rest on.
+    """
+    given = np.isfinite(off[..., :1]) & np.isfinite(rays[..., :1])
+    slopes = np.where(given[..., None], _turned(rays), 0.0).reshape(len(rays), -1, 3)
+    right = np.where(given, off, 0.0).reshape(len(rays), -1, 1)
+    across = np.swapaxes(slopes, 1, 2)
+    return across @ slopes, (across @ right)[..., 0], given.sum(axis=(1, 2))
+
+
+def _excess(squared: Floats, usual: Floats | float) -> Floats:
+    """Return the variance to be added to rays that are off by so much, squared; usual: deviation of a joint."""
+    return np.asarray(np.maximum(squared - (_NO_NEWS * usual)**2, 0.0))
+
+
+def _whose(seen: Observations, projected: Floats, row: NDArray[np.intp], meant: NDArray[np.intp]) -> NDArray[np.intp]:
     """Return whose (N,) each sighting most likely is, -1 for nobody's whom another camera sees.
 
     Who was found; else who is meant; else the nearest whom its view has not found.
     """
     whose = row.copy()
-    found = np.zeros((len(off), int(seen.view.max()) + 1), dtype=bool)   # whom each view found
+    found = np.zeros((len(projected), int(seen.view.max()) + 1), dtype=bool)   # whom each view found
     found[row[row >= 0], seen.view[row >= 0]] = True
-    for n in np.flatnonzero(row < 0):
-        free = found.any(axis=1) & ~found[:, seen.view[n]]
-        if not free.any():
+    for n in np.flatnonzero((row < 0) | (row != meant)):
+        near = _median(seen.rays[n] - projected[:, n])
+        away = np.hypot(near[:, 0], near[:, 1])
+        if row[n] >= 0:   # a camera that counts for little fits somebody who is far away
+            whose[n] = row[n] if away[row[n]] < _REACH else -1
             continue
+        free = found.any(axis=1) & ~found[:, seen.view[n]]
         if meant[n] >= 0 and free[meant[n]]:
             whose[n] = meant[n]
-            continue
-        away = np.linalg.norm(_median(off[:, n]), axis=-1)
-        away = np.where(free & np.isfinite(away), away, np.inf)
-        whose[n] = away.argmin() if away.min() < _REACH else -1
+        elif free.any():
+            away = np.where(free & np.isfinite(away), away, np.inf)
+            whose[n] = away.argmin() if away.min() < _REACH else -1
     return whose
 
 
@@ -195,10 +219,10 @@ def _apart(seen: Observations, compared: match.Compared, whose: NDArray[np.intp]
 
     Joints far from the others' median (outliers, exchanged sides) are NaN; so is everything of too few joints.
     """
-    off = compared.off[whose, np.arange(len(seen))]
-    off = np.where((whose >= 0)[:, None, None], off, np.nan)
+    off = seen.rays - compared.projected[whose, np.arange(len(seen))]
+    off[whose < 0] = np.nan
     variance = compared.own[whose, np.arange(len(seen))] + seen.sigma**2
-    sizes = np.stack([np.linalg.norm(off, axis=-1), np.sqrt(variance)], axis=-1)
+    sizes = np.stack([np.hypot(off[..., 0], off[..., 1]), np.sqrt(variance)], axis=-1)
     sizes[np.isfinite(off[..., 0]).sum(axis=1) < LEAST_JOINTS] = np.nan
     residual, usual = _median(sizes).T
     beside = np.linalg.norm(off - _median(off)[:, None], axis=-1)

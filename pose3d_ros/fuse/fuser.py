@@ -122,10 +122,13 @@ class Fuser:
             sides[:, group] = exchanged_within(seen, group, poses)
         self.counters['sides_exchanged'] += int((sides.any(axis=0) & (row >= 0)).sum())
         rays, sigma = straightened(seen.rays, seen.sigma, sides)
-        now = measured(seen, rays, sigma, row, len(people), poses, people.expected(),
-                       np.array([view.focal for view in views]), step)
+        now = measured(seen, rays, sigma, row, len(people), poses, people.expected(), compared, step)
         self.counters['outliers'] += now.outliers
         self.counters['jumps'] += people.update(seen, row, now)
+        fits = np.ones(len(seen), dtype=bool)
+        followed = np.flatnonzero((row >= 0) & (row < old))
+        fits[followed] = strict.cost[row[followed], followed] < match.GATE
+        self._identity.note(seen, row, fits, people, stamp_ns)
         self._note(seen, row, now, stamp_ns)
         real = self._identity.known_before(people, old, stamp_ns, self._real(seen, row, now, old))
         self._keep(self._identity.not_twice(people, seen, row, real))
@@ -177,20 +180,21 @@ class Fuser:
 
     def _note(self, seen: Observations, row: NDArray[np.intp], now: Measured, stamp_ns: int) -> None:
         """Write down who saw whom."""
-        self._identity.note(seen, row, self._people, stamp_ns)
-        for person, known in enumerate(self._people.known):
-            members = np.flatnonzero(row == person)
-            if not len(members):
-                continue
-            cameras = frozenset(seen.key[n][0] for n in members)
+        best, score = np.zeros((len(self._people), 12)), np.zeros(len(self._people))
+        mine = np.flatnonzero(row >= 0)
+        np.maximum.at(best, row[mine], seen.confidence[mine])
+        np.maximum.at(score, row[mine], seen.score[mine])
+        usual = best.sum(axis=1) / np.maximum((best > 0).sum(axis=1), 1)
+        measured = now.views > 0
+        confidence = np.repeat(usual[:, None], 17, axis=1)
+        confidence[:, LIMB] = np.where(measured, best, 0.5 * usual[:, None])
+        for person in set(row[mine].tolist()):
+            known = self._people.known[person]
+            cameras = frozenset(seen.key[n][0] for n in mine[row[mine] == person])
             self.counters['handovers'] += bool(known.cameras) and not cameras & known.cameras
             known.cameras, known.stamp_ns, known.seen = cameras, stamp_ns, known.seen + 1
-            known.score = float(seen.score[members].max())
-            best = seen.confidence[members].max(axis=0)
-            known.observed[LIMB] = now.views[person] > 0
-            usual = best[best > 0].mean()
-            known.confidence = np.full(17, usual)
-            known.confidence[LIMB] = np.where(now.views[person] > 0, best, 0.5 * usual)
+            known.score, known.confidence = float(score[person]), confidence[person]
+            known.observed[LIMB] = measured[person]
 
     def _real(self, seen: Observations, row: NDArray[np.intp], now: Measured, old: int) -> NDArray[np.bool_]:
         """Return which people (M,) are no ghosts: newcomers whose views meet in a body, others not wrong for long."""

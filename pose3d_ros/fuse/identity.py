@@ -34,9 +34,10 @@ class Identity:
                         if id_ in rows and (stamp_ns - last) * 1e-9 <= _MEMORY_S}
         return np.array([rows[self._memory[key][0]] if key in self._memory else -1 for key in seen.key], dtype=np.intp)
 
-    def note(self, seen: Observations, row: NDArray[np.intp], people: People, stamp_ns: int) -> None:
-        """Write down whose (N,) each sighting was found to be, -1 for nobody's."""
-        for n in np.flatnonzero(row >= 0):
+    def note(self, seen: Observations, row: NDArray[np.intp], fits: NDArray[np.bool_], people: People,
+             stamp_ns: int) -> None:
+        """Write down whose (N,) each sighting was found to be, -1 for nobody's, and whether it fits (N,) for sure."""
+        for n in np.flatnonzero((row >= 0) & fits):
             if seen.key[n][1]:
                 self._memory[seen.key[n]] = people.known[row[n]].id, stamp_ns
 

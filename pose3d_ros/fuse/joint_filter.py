@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 _FIRST_SPEED = 1.2     # m/s: a joint seen for the first time may move at up to about this speed
-_BODY, _LIMB = 6.0, 12.0   # m/s^2, one standard deviation of acceleration: of the trunk, of arms and legs
+_BODY, _LIMB = 5.0, 10.0   # m/s^2, one standard deviation of acceleration: of the trunk, of arms and legs
 _FADE_S = 0.4          # the velocity of a joint that is not seen dies away in about this time
 SUSPECT = 12.0         # squared Mahalanobis distance (3 axes) above which a measurement counts less, softly
 
@@ -79,8 +79,8 @@ class JointFilter:
         Returns which (M, J) were far from what was expected. They count less, not nothing: what is far again and again
         is believed in the end.
         """
-        given = np.isfinite(measured).all(axis=-1) & np.isfinite(noise).all(axis=(-1, -2))
-        known = np.isfinite(self.position).all(axis=-1)
+        given = np.isfinite(measured.sum(axis=-1) + noise[..., 0, 0])
+        known = np.isfinite(self.position[..., 0])
         first, usual = given & ~known, given & known
         at = np.nonzero(usual)
         covariance, cross, spread = self.covariance[at], self._cross[at], noise[at]

@@ -41,27 +41,28 @@ def pair_costs(seen: Observations, first: NDArray[np.intp], second: NDArray[np.i
     apart = (seen.age[first] - seen.age[second]) * _SPEED
     base = seen.center[second] - seen.center[first]
     ours = world[first]
-    straight, mirrored = (
-        _ray_distance(base, ours, world[second][:, order], seen.sigma[first], seen.sigma[second][:, order], apart)
-        for order in (slice(None), _MIRROR))
+    both = np.stack([np.arange(12), _MIRROR])   # straight, mirrored
+    straight, mirrored = _ray_distance(base, ours, np.moveaxis(world[second][:, both], 1, 0), seen.sigma[first],
+                                       np.moveaxis(seen.sigma[second][:, both], 1, 0), apart)
     cost, _ = _body_cost(straight, mirrored)
     gap = _mono_gap(seen, first, second, apart)
     return cost + np.where(np.isfinite(gap), _MONO_SHARE * np.minimum(gap, 2 * _CUT), 0.0)
 
 
 def _ray_distance(base: Floats, a: Floats, b: Floats, sigma_a: Floats, sigma_b: Floats, apart: Floats) -> Floats:
-    """Return squared distances (K, 12) in standard deviations of rays a, b (K, 12, 3) from centres base (K, 3) apart.
+    """Return squared distances (..., K, 12) in standard deviations of rays a (K, 12, 3) and b (..., K, 12, 3).
 
-    The rays have z = 1 in their cameras, so that the parameters along them are depths.
+    From centres base (K, 3) apart. The rays have z = 1 in their cameras, so that the parameters along them are depths.
     """
-    aa, bb, ab = (np.einsum('kji,kji->kj', p, q) for p, q in ((a, a), (b, b), (a, b)))
-    da, db = np.einsum('ki,kji->kj', base, a), np.einsum('ki,kji->kj', base, b)
+    base = base[:, None]
+    aa, bb, ab = ((p * q).sum(axis=-1) for p, q in ((a, a), (b, b), (a, b)))
+    da, db = (base * a).sum(axis=-1), (base * b).sum(axis=-1)
     sine = np.maximum(aa * bb - ab**2, 1e-4)  # rays that run along the line between the cameras say little
     near, far = (bb * da - ab * db) / sine, (ab * da - aa * db) / sine
-    off = base[:, None] + far[..., None] * b - near[..., None] * a
+    off = base + far[..., None] * b - near[..., None] * a
     variance = (near * sigma_a)**2 + (far * sigma_b)**2 + _LANDMARK**2 + apart[:, None]**2
-    squared = np.einsum('kji,kji->kj', off, off) / variance
-    return np.where((near > 0.1) & (far > 0.1) | np.isnan(squared), squared, 2 * _CUT)
+    squared = (off * off).sum(axis=-1) / variance
+    return np.asarray(np.where((near > 0.1) & (far > 0.1) | np.isnan(squared), squared, 2 * _CUT))
 
 
 def _mono_gap(seen: Observations, first: NDArray[np.intp], second: NDArray[np.intp], apart: Floats) -> Floats:
@@ -99,13 +100,13 @@ def place_gaps(position: Floats, covariance: Floats, mono: Floats, mono_covarian
 class Compared:
     """N sightings against M people: cost (M, N) of being the same, exchanged (2, M, N) whether the sides look so.
 
-    off (M, N, 12, 2) seen minus expected rays, NaN where one is not known; own (M, N, 12) variance of a ray on top of
-    what is known of the person: of the motion since, and of what two cameras mean by a joint.
+    projected (M, N, 12, 2), spread (3, M, N, 12), own (M, N, 12): the rays that were expected (see looked_at).
     """
 
     cost: Floats
     exchanged: NDArray[np.bool_]
-    off: Floats
+    projected: Floats
+    spread: Floats
     own: Floats
 
 
@@ -117,7 +118,9 @@ def compare(seen: Observations, position: Floats, velocity: Floats, covariance: 
     looked at where it was when the view was taken.
     """
     expected = tuple(values[:, None] for values in (position, velocity, covariance, velocity_covariance))
-    projected, spread, own = looked_at(seen.rotation, seen.shift, seen.age, *expected)
+    _, first, of = np.unique(seen.view, return_index=True, return_inverse=True)   # all sightings of a view look alike
+    looked = looked_at(seen.rotation[first], seen.shift[first], seen.age[first], *expected)
+    projected, spread, own = looked[0][:, of], looked[1][:, :, of], looked[2][:, of]
     straight, mirrored = (planar_distance(seen.rays[:, order] - projected, spread, own + seen.sigma[:, order]**2)
                           for order in (slice(None), _MIRROR))
     # a joint behind the camera cannot have been seen by it
@@ -125,7 +128,7 @@ def compare(seen: Observations, position: Floats, velocity: Floats, covariance: 
     straight, mirrored = (np.where(behind & seen.seen[:, order], 2 * _CUT, squared)
                           for squared, order in ((straight, slice(None)), (mirrored, _MIRROR)))
     cost, exchanged = _body_cost(straight, mirrored)
-    return Compared(cost, exchanged, seen.rays - projected, own)
+    return Compared(cost, exchanged, projected, spread, own)
 
 
 def looked_at(rotation: Floats, shift: Floats, age: Floats, position: Floats, velocity: Floats, covariance: Floats,
@@ -141,9 +144,9 @@ def looked_at(rotation: Floats, shift: Floats, age: Floats, position: Floats, ve
     projected = local[..., :2] / depth[..., None]
     along = [(rotation[:, None, axis] - projected[..., axis, None] * rotation[:, None, 2]) / depth[..., None]
              for axis in (0, 1)]
-    spread = [np.einsum('...ij,...j->...i', covariance, way) for way in along]
+    spread = [(covariance @ way[..., None])[..., 0] for way in along]
     speed = np.trace(velocity_covariance, axis1=-2, axis2=-1) / 3
-    shape = np.stack([np.einsum('...i,...i->...', along[a], spread[b]) for a, b in ((0, 0), (0, 1), (1, 1))])
+    shape = np.stack([(along[a] * spread[b]).sum(axis=-1) for a, b in ((0, 0), (0, 1), (1, 1))])
     return projected, shape, (speed * age[:, None]**2 + _LANDMARK**2) / depth**2
 
 
