@@ -25,6 +25,8 @@ from scipy.spatial.transform import Rotation  # noqa: E402
 from std_srvs.srv import Trigger  # noqa: E402
 
 from pose3d_ros.calibration import load_places, save_places  # noqa: E402
+from pose3d_ros.fuse.extrinsics.child import Child  # noqa: E402
+from pose3d_ros.fuse.extrinsics.estimate import Agreement, Extrinsics  # noqa: E402
 from pose3d_ros.records import Person2D, PersonState  # noqa: E402
 from pose3d_ros.ros.calibrate_service import CalibrateService  # noqa: E402
 from pose3d_ros.ros.fusion_views import Sighted  # noqa: E402
@@ -211,6 +213,21 @@ def test_what_the_recording_does_not_tell_is_refused_with_the_reason_of_the_esti
             service.service.remember(replace(sighted(name, pose, 0.0), stamp_ns=START_NS + number * 33_000_000))
     response = service.call()
     assert not response.success and response.message.startswith('nobody moves')
+    assert not service.out.exists()
+
+
+def test_a_result_that_fits_worse_than_what_holds_changes_nothing(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def worse(child: Child, cameras: list[Any], given: Mapping[str, np.ndarray], settings: Any) -> Extrinsics:
+        child.end()
+        child._process.communicate()
+        fit = [Agreement(np.array([3.0, px, 3.0]), 3.0, np.ones(3), np.ones(3)) for px in (4.4, 8.7)]
+        return Extrinsics(np.array(list(TRUTH.values())), np.zeros(3), *fit, np.zeros(3), np.zeros(3), 1, 9)
+
+    monkeypatch.setattr(Child, 'estimate', worse)
+    service = make(Known({f'{name}_frame': pose for name, pose in TRUTH.items()}))
+    service.feed(1.0)
+    response = service.call()
+    assert not response.success and response.message.startswith('left would fit worse than before (4.4 -> 8.7 px)')
     assert not service.out.exists()
 
 

@@ -27,6 +27,8 @@ from pose3d_ros.ros.tf import NoTransformError
 _PER_SECOND = 500  # sightings of a camera that are kept at most: 16 people at 30 images/s
 _SETTLED_S = 1.0   # before the newest image: TF of then has come
 _STILL_S = 5.0     # a camera must have stood for so long
+_MOST_LAG_S = 0.1  # between clocks; half a stride on, people look the same with their sides exchanged
+_WORSE, _WORSE_PX = 1.5, 1.0  # times and more: how much worse a camera may fit at the end than at the start
 _MOVED_M, _TURNED_DEG = 0.02, 0.5  # what one that stands still may seem to move in TF
 
 
@@ -106,7 +108,7 @@ class CalibrateService:
             raise ExtrinsicsError(f'people were seen by {names[0] if names else "no camera"} in the last '
                                   f'{self._window_s:g} s; walk about for a minute where two cameras see you at once')
         settings = ExtrinsicsSettings(place_sigma=self._values['calibration_place_sigma'],
-                                      stature=self._values['calibration_stature'] or None)
+                                      stature=self._values['calibration_stature'] or None, most_lag=_MOST_LAG_S)
         known = _known(self._places, last)
         given = {name: known[name] for name in names if name in known}
         try:
@@ -115,6 +117,7 @@ class CalibrateService:
             raise ExtrinsicsError('the size of the scene is not known: set the parameter calibration_stature to that '
                                   'of the person, or give the places of two cameras') from None
         found = self._found(reported, given, settings)
+        _check_better(names, found)
         places = {**known, **dict(zip(names, found.camera_T_world))}
         use = self._used(places, {camera: seen.frame_id for camera, seen in last.items()}, found)
         kept = sorted(set(known) - set(names))
@@ -166,6 +169,14 @@ def _known(places: Places, last: Mapping[str, Sighted]) -> dict[str, Array]:
             raise ExtrinsicsError(f'{camera} moves ({100 * metres:.0f} cm, {degrees:.1f} degrees in {_STILL_S:g} s): '
                                   'places are found for cameras that stand still; stop the robot for a minute')
     return known
+
+
+def _check_better(names: Sequence[str], found: Extrinsics) -> None:
+    """Raise ExtrinsicsError for a result that is worse than what it started from."""
+    for name, before, after in zip(names, found.before.per_camera_px, found.after.per_camera_px):
+        if after > _WORSE * before + _WORSE_PX:
+            raise ExtrinsicsError(f'{name} would fit worse than before ({before:.1f} -> {after:.1f} px): walk about '
+                                  'for longer, everywhere where two cameras see you')
 
 
 def _in_words(names: Sequence[str], found: Extrinsics) -> str:

@@ -21,7 +21,7 @@ from pose3d_ros.fuse.extrinsics.errors import ExtrinsicsError
 from pose3d_ros.fuse.extrinsics.estimate import Agreement, Extrinsics, ExtrinsicsSettings, estimate
 from pose3d_ros.fuse.extrinsics.tracks import Floats, Track, Watched
 
-LIMIT_S = 300.0
+LIMIT_S = 600.0  # a robot that is busy leaves it little time
 _NICENESS = 10  # the robot comes first
 _ONE_THREAD = dict.fromkeys(('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'MKL_NUM_THREADS'), '1')
 _TRACK = ('stamps', 'rays', 'sigma')
