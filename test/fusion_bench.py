@@ -11,6 +11,7 @@ import numpy as np
 import scenes
 from bench import NodeBench, wait_for
 from numpy.typing import NDArray
+from rig import Rounds
 from std_msgs.msg import Header
 from visualization_msgs.msg import MarkerArray
 
@@ -27,7 +28,7 @@ from pose3d_ros.ros.tf import NoTransformError
 CAMERAS = ['front', 'left', 'right']
 CAMERA = Camera(scenes.WIDTH, scenes.HEIGHT, scenes.FOCAL, scenes.FOCAL, scenes.WIDTH / 2, scenes.HEIGHT / 2)
 RATE = 15.0
-WALKERS = (scenes.Walker((-0.6, 0.2), (0.5, 0.0)), scenes.Walker((0.7, -0.4), (0.0, 0.4)))
+WALKERS = (Rounds((-0.9, 0.0), 0.0, 0.5), Rounds((0.9, 0.0), 1.8, 0.5, size=1.05))  # who stay in view for good
 
 
 class FakeTransforms:
@@ -71,7 +72,7 @@ class FusionBench(NodeBench):
     path where one is given. poses: camera_T_world by name.
     """
 
-    def __init__(self, walkers: Sequence[scenes.Walker] = WALKERS, path: Any = None, **parameters: Any) -> None:
+    def __init__(self, walkers: Sequence[Rounds] = WALKERS, path: Any = None, **parameters: Any) -> None:
         self.scene = scenes.Scene(list(walkers), scenes.ring(len(CAMERAS)), scenes.Trouble(noise=1.5), rate=RATE)
         self.poses = {name: place(0.0) for name, place in zip(CAMERAS, self.scene.cameras)}
         self.transforms = FakeTransforms({f'{name}_frame': pose for name, pose in self.poses.items()})
