@@ -74,6 +74,7 @@ class CalibrateService:
             child = self._child
         if child is not None:
             child.end()
+        self._executor.wake()
         self._thread.join()
         self._executor.shutdown()
         self._node.destroy_node()
