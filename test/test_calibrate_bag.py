@@ -137,7 +137,8 @@ class Seeing:
         pose = POSES[next(name for name, camera in CAMERAS.items() if camera == frame.camera)]
         local = walk(np.array([(frame.stamp_ns - bags.START_NS) * 1e-9]))[0] @ pose[:3, :3].T + pose[:3, 3]
         rays = local[:, :2] / local[:, 2:]
-        return [Person2D(JOINTS, frame.camera.distort(rays), rays, np.full(16, 0.1), np.ones(16), np.zeros(16),
+        one = np.ones(len(JOINTS))
+        return [Person2D(JOINTS, frame.camera.distort(rays), rays, 0.1 * one, one, 0 * one,
                          np.array([0.0, 0.0, 10.0, 20.0]), 0.9, 1)]
 
     def track(self, people: list[Person2D], stamp_ns: int) -> list[Person2D]:
@@ -216,7 +217,7 @@ def test_bags_that_do_not_tell_are_refused(tmp_path: Path, capsys: pytest.Captur
     nobody = tmp_path / 'nobody'
     with bags.BagWriter(nobody) as bag:
         for name in NAMES:
-            message = bags.people_2d(np.zeros((0, 16, 2)), bags.START_NS, name)
+            message = bags.people_2d(np.zeros((0, len(JOINTS), 2)), bags.START_NS, name)
             bag.write(f'/{name}/people_2d', bags.PEOPLE_2D, message, bags.START_NS)
     assert call(nobody, out, *size) == 1
     assert 'no people seen in /front/people_2d; record while people walk about' in capsys.readouterr().err

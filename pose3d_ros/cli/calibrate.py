@@ -45,8 +45,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     extrinsics.add_argument('--out', type=Path, required=True, metavar='OUT.yaml')
     extrinsics.add_argument('--from-nothing', action='store_true',
                             help='do not start from the places; they still give the world frame, and the size')
-    extrinsics.add_argument('--place-sigma', type=_not_negative, default=0.05, metavar='M',
-                            help='how well the places are known (default: 0.05 m); 0: a start and nothing more')
+    extrinsics.add_argument('--place-sigma', type=_not_negative, default=0.03, metavar='M',
+                            help='how well the places are known (default: 0.03 m); 0: a start and nothing more')
     size = extrinsics.add_mutually_exclusive_group()
     size.add_argument('--stature', type=_stature, metavar='M', help='of the person seen most: gives the size')
     size.add_argument('--baseline', nargs=3, metavar=('A', 'B', 'M'), help='cameras A and B are M metres apart')

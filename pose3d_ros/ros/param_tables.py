@@ -113,7 +113,7 @@ FUSION = (
               'file.'),
     Parameter('calibration_window', 60.0, '~/calibrate finds the places of the cameras from what they saw for so long '
               '(docs/extrinsics.md).', 's', 5.0, 600.0),
-    Parameter('calibration_place_sigma', 0.05, 'How well the places are known that ~/calibrate starts from; 0: they '
+    Parameter('calibration_place_sigma', 0.03, 'How well the places are known that ~/calibrate starts from; 0: they '
               'are a start and nothing more.', 'm', 0.0, 10.0),
     Parameter('calibration_stature', 0.0, 'Stature of the person who is seen most: gives ~/calibrate the size of the '
               'scene; 0: the known places of two cameras do.', 'm', 0.0, 2.5),
