@@ -103,7 +103,8 @@ class FusionBench(NodeBench):
             came = self.play(0.4)
             errors = [scenes.error_of(person, self._truth(message))[1] for message in came
                       for person in from_people(message)]
-            calm = calm + 1 if len(errors) == len(self.scene.walkers) * len(came) > 0 and max(errors) < 0.05 else 0
+            everybody = len(errors) == len(self.scene.walkers) * len(came) > 0
+            calm = calm + 1 if everybody and np.median(errors) < 0.05 else 0
         return self
 
     def play(self, seconds: float, change: Change = unchanged) -> list[People3D]:
