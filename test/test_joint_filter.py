@@ -23,3 +23,21 @@ def test_the_covariance_stays_one_for_minutes() -> None:
             assert np.linalg.eigvalsh(tracked.covariance).min() > 0
             assert np.linalg.eigvalsh(moving).min() > 0
             assert np.abs(tracked.velocity).max() < 3.0
+
+
+def test_a_correction_from_elsewhere_leaves_a_covariance() -> None:
+    rng = np.random.default_rng(1)
+    tracked = JointFilter(np.ones(4, dtype=bool))
+    tracked.add(1)
+    for _ in range(300):
+        tracked.predict(rng.uniform(0.02, 0.3))
+        tracked.update(rng.normal(0, 0.02, (1, 4, 3)), np.tile(1e-3 * np.eye(3), (1, 4, 1, 1)))
+        along = rng.normal(size=(4, 3))
+        along /= np.linalg.norm(along, axis=-1, keepdims=True)
+        pull = np.einsum('jik,jk->ji', tracked.covariance[0], along)   # what a bone of known length does
+        share = np.einsum('ji,ji->j', pull, along) + 1e-4
+        less = pull[:, :, None] * pull[:, None] / share[:, None, None]
+        tracked.correct(tracked.position + 0.02 * pull / share[:, None], tracked.covariance - less)
+        assert np.linalg.eigvalsh(tracked.covariance).min() > 0
+        assert np.linalg.eigvalsh(tracked.velocity_covariance).min() > 0
+        assert np.abs(tracked.velocity).max() < 10.0

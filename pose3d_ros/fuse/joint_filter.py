@@ -105,3 +105,18 @@ class JointFilter:
         suspect = np.zeros(given.shape, dtype=bool)
         suspect[at] = distance > SUSPECT
         return suspect
+
+    def correct(self, position: Floats, covariance: Floats) -> None:
+        """Have joints at position (M, J, 3) m with covariance (M, J, 3, 3) m^2, as something beside measurements says.
+
+        What that means for velocity follows from its correlation with position. Were it left as it was, the covariance
+        of both would be none any more, and the joints fly away.
+        """
+        at = np.nonzero(np.isfinite(self.position[..., 0]))
+        before, cross, after = self.covariance[at], self._cross[at], covariance[at]
+        slope = np.swapaxes(np.linalg.solve(before, cross), -1, -2)  # of velocity over position
+        self.velocity[at] += np.einsum('nij,nj->ni', slope, position[at] - self.position[at])
+        moving = self.velocity_covariance[at] - slope @ (before - after) @ np.swapaxes(slope, -1, -2)
+        self.velocity_covariance[at] = (moving + np.swapaxes(moving, -1, -2)) / 2
+        self._cross[at] = after @ np.swapaxes(slope, -1, -2)
+        self.position, self.covariance = position, covariance

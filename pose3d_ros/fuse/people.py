@@ -97,7 +97,7 @@ class People:
         joints.covariance = np.where(doubted[..., None, None], _DOUBT * joints.covariance, joints.covariance)
         position[:, LIMB] = np.where(now.views[..., None] >= 2, now.position, np.nan)
         self.bones.learn(position, noise)
-        joints.position, joints.covariance = self.bones.pulled(joints.position, joints.covariance)
+        joints.correct(*self.bones.pulled(joints.position, joints.covariance))
 
         mine = np.flatnonzero(row >= 0)
         position, noise = np.full((people, 17, 3), np.nan), np.full((people, 17, 3, 3), np.nan)
