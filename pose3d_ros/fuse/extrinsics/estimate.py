@@ -108,8 +108,10 @@ def estimate(cameras: Sequence[Watched], given: Mapping[str, Floats],
     poses, offsets, together, first = _adjusted(cameras, start, offsets, trusted, settings)
     if not own_size:
         poses = scaled(poses, _size(cameras, together, poses, settings))
-    if np.isfinite(known).all(axis=(1, 2)).any() and trusted is None:
-        poses = fitted(poses, not_displaced(poses, known), keep_size=not own_size)
+    if np.isfinite(known).all(axis=(1, 2)).any():
+        in_place = not_displaced(poses, known)
+        if trusted is None or np.isnan(in_place).sum() > np.isnan(known).sum():
+            poses = fitted(poses, in_place, keep_size=not own_size)
     after, points = _agreement(cameras, together, poses)
     check_result(cameras, poses, points, after.agreeing)
     if not np.isfinite(known).all(axis=(1, 2)).any():
