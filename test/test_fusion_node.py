@@ -169,5 +169,5 @@ def test_a_transform_that_is_a_little_late_is_waited_for(ros):
 
         bench.transforms.missing = late
         came = bench.ready().settle().play(0.6)
-        assert len(came) > 3 and np.median(bench.errors(came)) < NEAR
+        assert len(came) > 3 and np.median(bench.errors(came)) < 2 * NEAR
         assert all('dropped.tf_lookup' not in bench.values(camera) for camera in CAMERAS)
