@@ -113,11 +113,12 @@ def middle_joints(position: Floats, covariance: Floats, mono: Floats, row: NDArr
     variance = np.full(people, 2 * _LEAST_MIDDLE**2)
     carried, misfit = _carried(limbs[row], mono)
     good = np.isfinite(misfit)
-    weight = np.where(good, 1 / (np.nan_to_num(misfit) + _LEAST_MIDDLE**2), 0.0)
+    carried, misfit = np.where(good[:, None, None], carried, 0.0), np.where(good, misfit, 0.0)
+    weight = np.where(good, 1 / (misfit + _LEAST_MIDDLE**2), 0.0)
     total, summed, badness = np.zeros(people), np.zeros((people, len(MIDDLE), 3)), np.zeros(people)
     np.add.at(total, row, weight)
-    np.add.at(summed, row, weight[:, None, None] * np.nan_to_num(carried))
-    np.add.at(badness, row, weight * np.nan_to_num(misfit))
+    np.add.at(summed, row, weight[:, None, None] * carried)
+    np.add.at(badness, row, weight * misfit)
     some = total > 0
     mean = summed / np.where(some, total, 1.0)[:, None, None]
     middle = np.where(some[:, None, None], mean, middle)

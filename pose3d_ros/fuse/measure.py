@@ -72,15 +72,16 @@ def measured(seen: Observations, rays: Floats, sigma: Floats, row: NDArray[np.in
     packed, spread = np.full((views, people, 12, 2), np.nan), np.full((views, people, 12), np.nan)
     packed[view, owner], spread[view, owner] = rays, sigma
     position, covariance = np.full((people, 12, 3), np.nan), np.full((people, 12, 3, 3), np.nan)
-    count = np.isfinite(spread).sum(axis=0)
+    given = np.isfinite(spread)
+    count = given.sum(axis=0)
     outliers = int(doubted.sum())
     if views >= 2 and (count >= 2).any():
-        prior, doubt = _prior(seen, mine, owner, np.isfinite(spread), np.isfinite(expected[0][..., 0]), step)
-        result = triangulate(packed, poses, np.nan_to_num(spread, nan=1.0), prior=prior, prior_covariance=doubt)
+        prior, doubt = _prior(seen, mine, owner, given, np.isfinite(expected[0][..., 0]), step)
+        result = triangulate(packed, poses, np.where(given, spread, 1.0), prior=prior, prior_covariance=doubt)
         found = result.used.sum(axis=0) >= 2
         position = np.where(found[..., None], result.points, np.nan)
         covariance = np.where(found[..., None, None], result.covariance, np.nan)
-        outliers += int((np.isfinite(spread) & found & ~result.used).sum())
+        outliers += int((given & found & ~result.used).sum())
         count = np.where(found, result.used.sum(axis=0), np.minimum(count, 1))
     _from_one_ray(seen, mine, owner, rays, sigma, expected, step, position, covariance)
     count = np.where(np.isfinite(position[..., 0]), np.maximum(count, 1), 0)
