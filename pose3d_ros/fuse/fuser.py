@@ -51,7 +51,8 @@ class Fuser:
     them, on its ray at the depth of its mono 3D; the others (pelvis, spine, thorax, neck, head) are those of the mono
     3D, fitted to the measured ones (see middle_joints). Height is NaN: rays do not need it.
 
-    counters: matched, unmatched (sightings), evicted (sightings taken from a person whose other views disagree),
+    counters: matched, unmatched (sightings; unmatched_NAME: of one camera), evicted
+    (sightings taken from a person whose other views disagree),
     duplicates (second sightings of somebody in one view), born, revived, merged (two ids that were one person), ghosts
     (groups that made no body), handovers (a person seen by none of the cameras of before), sides_exchanged (sightings),
     outliers (joints of views), jumps (joints far from where they were expected), views_late, duplicate_ids,
@@ -113,6 +114,7 @@ class Fuser:
         self.counters['evicted'] += len(evicted)
         self.counters['matched'] += int((row >= 0).sum())
         self.counters['unmatched'] += int((row < 0).sum())
+        self.counters.update(f'unmatched_{seen.key[n][0]}' for n in np.flatnonzero(row < 0))
         sides = self._sides(compared.exchanged, row)
         old = len(people)
         for group in self._newcomers(seen, row, compared.cost, meant, evicted):
