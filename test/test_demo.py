@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pose3d_ros.calibration import load_calibration, save_calibration
 from pose3d_ros.cli.errors import UserError
 from pose3d_ros.cli.main import main
 from pose3d_ros.cli.nodes import Processes, interrupted_by_termination, private_domain
@@ -148,6 +149,15 @@ def test_options_that_do_not_go_together_are_refused(wrong: list[str], words: st
                                                      capsys: pytest.CaptureFixture[str], models_dir: Path) -> None:
     assert main(['demo', *wrong]) == 1
     assert words in capsys.readouterr().err
+
+
+def test_cameras_whose_names_no_topic_can_have_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    renamed = tmp_path / 'cameras.yaml'
+    save_calibration(renamed, dict(zip(('left', 'front-left'), load_calibration(SAMPLE_CAMERAS).values())))
+    videos = ['left.mp4', 'front-left.mp4']
+    assert main(['demo', '--multi', *videos, '--calibration', str(renamed)]) == 1
+    assert f"'front-left' cannot be part of a topic: use letters, digits and single underscores, and begin with no " \
+           f'digit; rename it in {renamed}' in capsys.readouterr().err
 
 
 @pytest.mark.ros

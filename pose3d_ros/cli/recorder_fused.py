@@ -30,6 +30,7 @@ from pose3d_ros.ros.convert import from_people, stamp_ns
 from pose3d_ros.skeleton import LIMBS12, select
 
 _FUSED_BY = 'fusion_node: fusion'  # the status of the fusion in /diagnostics
+_LEFT_OUT = ('latency', 'people', 'sets_per_s')  # of a moment; that of the end is not telling
 
 
 class FusedRecorder(RecorderNode):
@@ -74,12 +75,15 @@ def _count(seen: Counter[int], message: People2D) -> None:
 
 
 def _figures(told: Mapping[str, str]) -> dict[str, float]:
-    """Return the figures in a status of diagnostics, without its latency: stamps follow the footage, not the clock."""
+    """Return the figures in a status of diagnostics that are of the whole run.
+
+    Without its latency too: stamps follow the footage, not the clock.
+    """
     figures = {}
     for key, value in told.items():
         with contextlib.suppress(ValueError):  # words
             figures[key] = float(value)
-    return {key: value for key, value in figures.items() if not key.startswith('latency')}
+    return {key: value for key, value in figures.items() if not key.startswith(_LEFT_OUT)}
 
 
 def add_pictures(recording: Recording, pictures: FusedPictures, videos: Mapping[str, VideoReader], start_ns: int
