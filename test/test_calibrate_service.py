@@ -76,6 +76,7 @@ def test_places_are_found_and_used_while_fusion_goes_on(ros: None, tmp_path: Pat
         assert response.success, response.message
         assert min(came) > 0 and np.mean(came) > 0.5 * rate
         assert all(f'{name} ' in response.message for name in CAMERAS) and 'in use' in response.message
+        assert bench.values('fusion')['places'] == f'file {given}, changed since by calibration'
         before, after = worst(start, bench.poses), worst(load_places(out), bench.poses)
         assert after[0] < 0.35 < before[0] and after[1] < 0.06 < before[1]
         assert 'front_frame' in (tmp_path / 'out' / 'found.launch.py').read_text()
