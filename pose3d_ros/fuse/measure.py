@@ -77,7 +77,8 @@ def measured(seen: Observations, rays: Floats, sigma: Floats, row: NDArray[np.in
     outliers = int(doubted.sum())
     if views >= 2 and (count >= 2).any():
         prior, doubt = _prior(seen, mine, owner, given, np.isfinite(expected[0][..., 0]), step)
-        result = triangulate(packed, poses, np.where(given, spread, 1.0), prior=prior, prior_covariance=doubt)
+        result = triangulate(packed, poses, np.where(given, spread, 1.0), prior=prior, prior_covariance=doubt,
+                             start=expected[0])
         found = result.used.sum(axis=0) >= 2
         position = np.where(found[..., None], result.points, np.nan)
         covariance = np.where(found[..., None, None], result.covariance, np.nan)

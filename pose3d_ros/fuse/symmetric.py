@@ -26,13 +26,7 @@ def unpacked(six: Floats) -> Floats:
 
 def times(six: Floats, vectors: Floats) -> Floats:
     """Return the products (3, ...) of matrices (6, ...) and vectors (3, ...)."""
-    xx, xy, xz, yy, yz, zz = six
-    x, y, z = vectors
-    out = np.empty((3, *np.broadcast_shapes(six.shape[1:], vectors.shape[1:])))
-    out[0] = xx * x + xy * y + xz * z
-    out[1] = xy * x + yy * y + yz * z
-    out[2] = xz * x + yz * y + zz * z
-    return out
+    return np.asarray(np.einsum('ij...,j...->i...', six[_PLACE], vectors))
 
 
 def inverse(six: Floats, ridge: float = 0.0) -> Floats:

@@ -59,6 +59,7 @@ def triangulate(
     gate: float = 4.0,
     prior: Floats | None = None,
     prior_covariance: Floats | None = None,
+    start: Floats | None = None,
 ) -> Triangulated:
     """Find the points that several calibrated views see.
 
@@ -69,7 +70,8 @@ def triangulate(
 
     prior (..., 3) m and prior_covariance (..., 3, 3) m^2, in the common frame: what is thought of the points apart from
     these rays, left out like a view beyond the gate; none where it is not finite or not positive definite. With it one
-    view makes a point, and where no view sees the point it is the prior.
+    view makes a point, and where no view sees the point it is the prior. start (..., 3) m: where the points are
+    expected, NaN where they are not; where all views agree with it, nothing else is proposed.
 
     Raises ValueError when the shapes disagree, for fewer than two views without a prior, and for half a prior.
     """
@@ -86,11 +88,14 @@ def triangulate(
         np.asarray(confidence, dtype=np.float64), rays.shape[:-1])).reshape(views, -1)
     seen = np.isfinite(flat).all(axis=1) & (deviation > 0) & (trust > 0) & known[:, None]
     mean, information, told = _of_prior(prior, prior_covariance, shape)
+    if start is not None and start.shape != (*shape, 3):
+        raise ValueError(f'start {start.shape}: expected {(*shape, 3)}')
+    begin = None if start is None else np.asarray(start, dtype=np.float64).reshape(-1, 3).T
     problem = _Problem(
         np.where(seen[:, None], flat, 0.0), np.where(known[:, None, None], camera_T_world[:, :3, :3], np.eye(3)),
         np.where(known[:, None], camera_T_world[:, :3, 3], 0.0), np.where(seen, deviation, 1.0),
-        np.where(seen, trust, 0.0), seen, mean, information, told, gate)
-    blocks = [problem.of(slice(start, start + _BLOCK)).solve() for start in range(0, max(flat.shape[-1], 1), _BLOCK)]
+        np.where(seen, trust, 0.0), seen, mean, information, told, gate, begin)
+    blocks = [problem.of(slice(first, first + _BLOCK)).solve() for first in range(0, max(flat.shape[-1], 1), _BLOCK)]
     points, covariance, used, residual, cost, share = (np.concatenate(parts, axis=-1) for parts in zip(*blocks))
     return Triangulated(
         np.moveaxis(points, 0, -1).reshape(*shape, 3), unpacked(covariance).reshape(*shape, 3, 3),
@@ -128,7 +133,7 @@ class _Seen:
 @dataclass(frozen=True)
 class _Problem:
     """N points in V views: rays (V, 2, N), rotation (V, 3, 3), shift (V, 3), sigma, trust and seen (V, N); prior's mean
-    (3, N), information (6, N) and whether there is one, told (N,).
+    (3, N), information (6, N) and whether there is one, told (N,); start (3, N).
     """
 
     rays: Floats
@@ -141,12 +146,13 @@ class _Problem:
     information: Floats
     told: Bools
     gate: float
+    start: Floats | None
 
     def of(self, chosen: slice | NDArray[np.intp]) -> _Problem:
         """Return the problem of some of the points."""
         return _Problem(self.rays[..., chosen], self.rotation, self.shift, self.sigma[:, chosen], self.trust[:, chosen],
                         self.seen[:, chosen], self.mean[:, chosen], self.information[:, chosen], self.told[chosen],
-                        self.gate)
+                        self.gate, None if self.start is None else self.start[:, chosen])
 
     def solve(self) -> tuple[Floats, Floats, Bools, Floats, Floats, Floats]:
         """Return points (3, N), covariance (6, N), used (V, N), residual (V, N), cost (N,) and prior's share (N,)."""
@@ -190,11 +196,18 @@ class _Problem:
     def best_proposal(self) -> Floats:
         """Return the proposal (3, N) with the least truncated error: subsets of two, and all together."""
         views, witnesses = len(self.seen), self.seen.sum(axis=0) + self.told
-        points = self.linear(np.ones((1, views + 1), dtype=bool))[:, 0]
+        if self.start is None:
+            points = self.linear(np.ones((1, views + 1), dtype=bool))[:, 0]
+            choice = (witnesses > 2) | (self.told & (witnesses > 1))
+        else:
+            expected = np.isfinite(self.start[0])
+            points, choice = np.where(expected, self.start, 0.0), witnesses > 1
         lowest = self.cost(self.look(points))
+        if self.start is not None:
+            lowest = np.where(expected, lowest, np.inf)
         # Whatever leaves out a view pays the gate for it: what all together say at a lower price is not to be beaten.
         price = np.where(self.seen, self.trust, 1.0).min(axis=0) * self.gate**2
-        doubtful = np.flatnonzero((lowest >= price) & ((witnesses > 2) | (self.told & (witnesses > 1))))
+        doubtful = np.flatnonzero((lowest >= price) & choice)
         if len(doubtful):
             rest = self.of(doubtful)
             better, cost = rest.searched()
