@@ -80,13 +80,13 @@ def run(args: argparse.Namespace) -> int:
 
 def _seen(args: argparse.Namespace, settings: ExtrinsicsSettings) -> Seen:
     """Return what the cameras saw, from wherever it was recorded."""
-    for path in args.recordings:
-        if not path.exists():
-            raise UserError(f'{path}: is not there; give a video of each camera, or a bag (a folder, .mcap or .db3)')
     if any(is_bag(path) for path in args.recordings):
         if len(args.recordings) > 1:
             raise UserError('one bag at a time: give one folder or file of a bag, or videos only')
         return seen_in_bag(args, settings)
+    for path in args.recordings:
+        if not path.exists():
+            raise UserError(f'{path}: is not there; give a video of each camera, or a bag (a folder, .mcap or .db3)')
     for option, value in (('--topics', args.topics), ('--frame', args.frame)):
         if value:
             raise UserError(f'{option} is for bags; videos have none')
