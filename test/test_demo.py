@@ -151,6 +151,16 @@ def test_options_that_do_not_go_together_are_refused(wrong: list[str], words: st
     assert words in capsys.readouterr().err
 
 
+@pytest.mark.ros
+def test_cameras_of_unlike_rates_count_for_the_set_they_go_with() -> None:
+    from pose3d_ros.cli.recorder_fused import cameras_with_people  # imports rclpy
+
+    reports = {'fast': dict.fromkeys(range(1, 41), 1), 'slow': dict.fromkeys(range(4, 41, 4), 2), 'blind': {4: 0}}
+    assert cameras_with_people(reports, range(4, 41, 4)) == 2.0
+    assert cameras_with_people(reports, range(1, 41)) == 1.25
+    assert cameras_with_people(reports, []) == 0.0
+
+
 def test_cameras_whose_names_no_topic_can_have_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     renamed = tmp_path / 'cameras.yaml'
     save_calibration(renamed, dict(zip(('left', 'front-left'), load_calibration(SAMPLE_CAMERAS).values())))

@@ -2,7 +2,9 @@
 
 All are processes of their own that meet over DDS only. The videos play in step at the pace of the fused people: each
 frame waits until the people of the one before came out of the fusion. So nothing is lost however slow the machine is,
-all machines fuse the same sets, and the delay is that of cameras that deliver all at once, which is the worst case.
+all machines fuse the same sets, and the delay is that of cameras that deliver all at once, which is the worst case. Of
+videos of unlike rates the slowest sets the pace. Where one ends before the others, fusion waits for it for some seconds
+(FUSION_IN_STEP), which shows in the delay, and goes on with the others.
 """
 
 from __future__ import annotations
