@@ -144,8 +144,14 @@ def _mono(chosen: list[tuple[int, View, Person2D, int]]) -> tuple[Floats, Floats
     people = [by_id[chosen[n][0], chosen[n][3]] for n in rows]
     pose = np.stack([chosen[n][1].camera_T_world for n in rows])
     rotation = pose[:, :3, :3]
-    position[rows] = (np.stack([person.position for person in people]) - pose[:, None, :3, 3]) @ rotation
-    turned = rotation[:, None]
-    spread[rows] = np.swapaxes(turned, -1, -2) @ np.stack([person.covariance for person in people]) @ turned
-    known = np.isfinite(position).all(axis=-1) & np.isfinite(spread).all(axis=(-1, -2))
+    position[rows] = (np.array([person.position for person in people]) - pose[:, None, :3, 3]) @ rotation
+    spread[rows] = _turned(np.array([person.covariance for person in people]), rotation)
+    known = np.isfinite(position.sum(axis=-1) + spread.sum(axis=(-1, -2)))
     return np.where(known[..., None], position, np.nan), np.where(known[..., None, None], spread, np.nan)
+
+
+def _turned(covariance: Floats, rotation: Floats) -> Floats:
+    """Return R^T C R of symmetric C (K, J, 3, 3) and R (K, 3, 3); all rows of a camera at once."""
+    count, joints = covariance.shape[:2]
+    once = (covariance.reshape(count, -1, 3) @ rotation).reshape(covariance.shape)
+    return (np.swapaxes(once, -1, -2).reshape(count, -1, 3) @ rotation).reshape(count, joints, 3, 3)

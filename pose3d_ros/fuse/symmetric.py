@@ -57,3 +57,14 @@ def inverse(six: Floats, ridge: float = 0.0) -> Floats:
         out[3] = second - l32 * out[4]
         good = (xx > 0) & (d2 > 0) & (d3 > 0)
     return out if good.all() else np.where(good, out, np.nan)
+
+
+def inverted(matrices: Floats) -> Floats:
+    """Return the inverses (..., 3, 3) of positive definite matrices (..., 3, 3), as `inverse` does."""
+    return np.ascontiguousarray(unpacked(inverse(packed(matrices))))
+
+
+def least_squares(sums: Floats, ridge: float) -> Floats:
+    """Return the solutions (3, ...) of normal equations (9, ...), zero where there is none."""
+    points = times(inverse(sums[:6], ridge), sums[6:])
+    return np.where(np.isfinite(points), points, 0.0)

@@ -17,7 +17,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from pose3d_ros.fuse.symmetric import FIRST, SECOND, Floats, inverse, packed, times, unpacked
+from pose3d_ros.fuse.symmetric import FIRST, SECOND, Floats, inverse, least_squares, packed, times, unpacked
 
 Bools = NDArray[np.bool_]
 
@@ -158,14 +158,13 @@ class _Problem:
         """Return points (3, N), covariance (6, N), used (V, N), residual (V, N), cost (N,) and prior's share (N,)."""
         points, used, anchored, view = self.polished(self.best_proposal())
         good = anchored | (used.sum(axis=0) >= 2)
-        matrix, _ = self.normal_equations(points, view, used, anchored)
-        covariance = inverse(matrix, _RIDGE)
+        covariance = inverse(self.normal_equations(points, view, used, anchored)[0], _RIDGE)
         doubled = np.array([1.0, 2.0, 2.0, 1.0, 2.0, 1.0])  # the off-diagonal ones stand for two
         share = np.einsum('k,kn,kn->n', doubled / 3.0, covariance, np.where(anchored, self.information, 0.0))
-        residual = np.sqrt(view.squared) * self.sigma
-        return (np.where(good, points, np.nan), np.where(good, covariance, np.nan), used & good,
-                np.where(self.seen & good, residual, np.nan), np.where(good, self.cost(view), np.nan),
-                np.where(good, np.clip(share, 0.0, 1.0), np.nan))
+        points, covariance, cost, share = (np.where(good, values, np.nan) for values in (
+            points, covariance, self.cost(view), np.clip(share, 0.0, 1.0)))
+        residual = np.where(self.seen & good, np.sqrt(view.squared) * self.sigma, np.nan)
+        return points, covariance, used & good, residual, cost, share
 
     def look(self, points: Floats) -> _Seen:
         """Return how the views have the points (3, ..., N)."""
@@ -198,19 +197,19 @@ class _Problem:
         views, witnesses = len(self.seen), self.seen.sum(axis=0) + self.told
         if self.start is None:
             points = self.linear(np.ones((1, views + 1), dtype=bool))[:, 0]
-            choice = (witnesses > 2) | (self.told & (witnesses > 1))
+            lowest = self.cost(self.look(points))
+            # Whatever leaves out a view pays the gate for it: what all say at a lower price is not to be beaten.
+            price = np.where(self.seen, self.trust, 1.0).min(axis=0) * self.gate**2
+            unclear = (lowest >= price) & ((witnesses > 2) | (self.told & (witnesses > 1)))
         else:
             expected = np.isfinite(self.start[0])
-            points, choice = np.where(expected, self.start, 0.0), witnesses > 1
-        lowest = self.cost(self.look(points))
-        if self.start is not None:
-            lowest = np.where(expected, lowest, np.inf)
-        # Whatever leaves out a view pays the gate for it: what all together say at a lower price is not to be beaten.
-        price = np.where(self.seen, self.trust, 1.0).min(axis=0) * self.gate**2
-        doubtful = np.flatnonzero((lowest >= price) & choice)
+            points = np.where(expected, self.start, 0.0)
+            view = self.look(points)
+            lowest = np.where(expected, self.cost(view), np.inf)
+            unclear = (witnesses > 1) & ~(expected & (~self.seen | (view.squared <= self.gate**2)).all(axis=0))
+        doubtful = np.flatnonzero(unclear)
         if len(doubtful):
-            rest = self.of(doubtful)
-            better, cost = rest.searched()
+            better, cost = self.of(doubtful).searched()
             points[:, doubtful] = np.where(cost < lowest[doubtful], better, points[:, doubtful])
         return points
 
@@ -220,9 +219,7 @@ class _Problem:
         sets = [list(pair) for pair in combinations(range(views), 2)] + ([list(range(views))] if views > 2 else [])
         if self.told.any():
             sets += [[view, views] for view in range(views)] + [[views]]
-        subsets = np.zeros((len(sets), views + 1), dtype=bool)
-        for subset, members in zip(subsets, sets):
-            subset[members] = True
+        subsets = np.array([[view in members for view in range(views + 1)] for members in sets])
         points = self.linear(subsets)
         enough = (subsets[:, :-1] @ self.seen.astype(np.float64) >= 2) | (subsets[:, -1:] & self.told)
         cost = np.where(enough, self.cost(self.look(points)), np.inf)
@@ -240,7 +237,7 @@ class _Problem:
         rows[:, :, 3] = self.shift[:, :2, None] - self.rays * self.shift[:, None, 2:]
         products = _products(rows) * (self.trust / self.sigma**2)[:, None]  # (V, 9, N)
         chosen = subsets[:, :-1].astype(np.float64)
-        points = _least_squares(np.tensordot(chosen, products, 1).swapaxes(0, 1))
+        points = least_squares(np.tensordot(chosen, products, 1).swapaxes(0, 1), _RIDGE)
         depth = self.depth(points)
         anchored = subsets[:, -1:] & self.told  # (S, N)
         if anchored.any():
@@ -250,7 +247,7 @@ class _Problem:
         if anchored.any():
             sums += np.where(anchored, np.concatenate(
                 [self.information, times(self.information, self.mean)])[:, None], 0.0)
-        return _least_squares(sums)
+        return least_squares(sums, _RIDGE)
 
     def depth(self, points: Floats) -> Floats:
         """Return the depth (V, ..., N) m of points (3, ..., N) in the views."""
@@ -300,9 +297,3 @@ def _products(rows: Floats) -> Floats:
     both = rows[:, :, _LEFT]
     both *= rows[:, :, _RIGHT]
     return both[:, 0] + both[:, 1]
-
-
-def _least_squares(sums: Floats) -> Floats:
-    """Return the solutions (3, ...) of normal equations (9, ...), zero where there is none."""
-    points = times(inverse(sums[:6], _RIDGE), sums[6:])
-    return np.where(np.isfinite(points), points, 0.0)
