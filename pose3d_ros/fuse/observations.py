@@ -19,6 +19,7 @@ LIMB = HUMAN17.indices(LIMBS12.joints)   # (12,) where the limbs are in HUMAN17
 LEAST_JOINTS = 3                         # a sighting of fewer says too little about who it is
 _SAME_JOINT = 2.0                        # sigmas; two joints of one view so near to each other are one
 _LEAST_CONFIDENCE = 0.1                  # a joint below is a guess of the detector
+_WIDEST = 100.0                          # a ray farther out, within 0.6 degrees of the image plane, is no measurement
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def observe(views: Sequence[View], stamp_ns: int, counters: Counter[str]) -> Obs
         values[rows] = select(own, skeleton, LIMBS12)
     rays, sigma, trust = values[..., :2], values[..., 2], values[..., 3]
     focal = np.array([view.focal for _, view, _, _ in chosen])
-    seen = np.isfinite(rays).all(axis=-1) & (sigma > 0) & np.isfinite(sigma) & (trust >= _LEAST_CONFIDENCE)
+    seen = (np.abs(rays) < _WIDEST).all(axis=-1) & (sigma > 0) & np.isfinite(sigma) & (trust >= _LEAST_CONFIDENCE)
     enough = seen.sum(axis=1) >= LEAST_JOINTS
     counters['too_little_seen'] += int(count - enough.sum())
     score = np.nan_to_num(np.array([person.confidence for _, _, person, _ in chosen]))
