@@ -202,9 +202,10 @@ def evict(seen: Observations, label: NDArray[np.intp], cost: Floats) -> list[int
         return removed
     pairs = pair_costs(seen, first, second)
     bad = pairs > 1.5 * GATE
+    price = np.where(label >= 0, cost[label, np.arange(len(seen))], 0.0)
     while bad.any():
-        votes = np.bincount(np.concatenate([first[bad], second[bad]]), minlength=len(seen)).astype(float)
-        worst = int(np.argmax(votes + 1e-3 * np.where(label >= 0, cost[label, np.arange(len(seen))], 0.0)))
+        votes = np.bincount(np.concatenate([first[bad], second[bad]]), minlength=len(seen))
+        worst = int(np.lexsort((price, votes))[-1])  # the price decides between equal votes
         label[worst] = -1
         removed.append(worst)
         bad &= (first != worst) & (second != worst)
