@@ -24,7 +24,7 @@ from pose3d_ros.fuse.views import View
 _WINDOW_S = 0.4      # of people in view, over which is averaged
 _NAMED_S = 0.4       # a camera that is off for so long, with people in view, is out of place
 _SILENT_S = 2.0      # so long what several others said of a camera stands against what one other says
-_IDLE_S = 2.0        # what was known of a camera is forgotten after so long without anybody to compare
+_IDLE_S = 2.0        # what was known of a camera is forgotten after so long without anybody to compare, or to see
 _REACH = 0.2         # rays; somebody that a camera sees farther from where he is is somebody else
 _GOOD_WEIGHT = 0.9   # a camera with more counts in full
 _NO_NEWS = 0.3       # shifts below this share of what a joint is known to in a view are as good as none
@@ -148,9 +148,11 @@ class DriftWatch:
             return
         step, self._waited_s, self._last = min(self._waited_s, _STEP_S), 0.0, cameras
         self._cameras = {name: camera for name, camera in self._cameras.items() if camera.idle_s < _IDLE_S}
-        for camera in self._cameras.values():
+        seeing = {name for name, _ in seen.key}
+        for name, camera in self._cameras.items():
             camera.silent_s += step
-            camera.idle_s += step
+            if camera.off_s == 0 or name not in seeing:  # what is off may be so far off that it compares with nobody
+                camera.idle_s += step
         whose = _whose(seen, compared.projected, row, meant)
         off, residual, usual = _apart(seen, compared, whose)
         wrong = np.where(whose >= 0, compared.cost[whose, np.arange(len(seen))], 0.0) >= match.GATE
