@@ -116,7 +116,7 @@ def main() -> int:
                 for name in ('id_switches_per_minute', 'ghost_share', 'missed_share')}
     print_table([['all scenes', 'value']] + [[name, f'{value:.3f}'] for name, value in overall.items()])
     if args.json:
-        write_json(args.json, {'synthetic': overall, **found})
+        write_json(args.json, {'synthetic': overall, **{f'scene_{name}': row for name, row in found.items()}})
     return 0
 
 
