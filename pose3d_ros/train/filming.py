@@ -14,7 +14,7 @@ from pose3d_ros.train.error_fit import FittedErrors
 from pose3d_ros.train.laboratory import BODIES
 from pose3d_ros.train.mocap import Mocap
 from pose3d_ros.train.recording import Recording
-from pose3d_ros.train.virtual_camera import optical_axes
+from pose3d_ros.train.views import looking_at
 
 # Parts of the body that hide joints behind them: ends (means of joints) and radius in m of somebody of 1.70 m.
 _CAPSULES = (
@@ -50,13 +50,9 @@ class Film:
 def cameras_around(film: Film) -> NDArray[np.float64]:
     """Return camera_T_world (V, 4, 4)."""
     bearing = 2 * np.pi * (np.arange(film.cameras) + 0.5) / film.cameras
-    pitch = np.full(film.cameras, np.arctan2(film.look_at_m - film.height_m, film.distance_m))
-    poses = np.tile(np.eye(4), (film.cameras, 1, 1))
-    poses[:, :3, :3] = optical_axes(pitch, np.zeros(film.cameras)) @ about_up(-bearing - np.pi)
-    center = np.stack([film.distance_m * np.cos(bearing), film.distance_m * np.sin(bearing),
-                       np.full(film.cameras, film.height_m)], axis=-1)
-    poses[:, :3, 3] = -(poses[:, :3, :3] @ center[..., None])[..., 0]
-    return poses
+    centers = np.stack([film.distance_m * np.cos(bearing), film.distance_m * np.sin(bearing),
+                        np.full(film.cameras, film.height_m)], axis=-1)
+    return looking_at(centers, np.array([0.0, 0.0, film.look_at_m]))
 
 
 def make_film(mocap: Mocap, film: Film, errors: FittedErrors | None,

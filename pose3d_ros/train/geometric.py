@@ -30,16 +30,18 @@ PREDICTIONS = 'predictions'
 
 @dataclass(frozen=True)
 class GeometricSettings:
-    """The network and its training; see VARIANTS for what the paper compares.
+    """The network and its training; for what the paper compares, see VARIANTS of train/geometric_variants.py.
 
     transform: lambda of equation 7 (0: re-projection alone). pretrain: share of the steps with equation 6. confidence:
-    whether losses are weighted by it. views: cameras to train with; more than the recording has are virtual ones. The
-    paper: width 1024, 20 + 300 epochs of Human3.6M, learning rate 0.001 to a tenth every 100.
+    whether losses are weighted by it. middle: see nets/geometric.py. The paper: width 1024, 20 + 300 epochs of
+    Human3.6M, learning rate 0.001 to a tenth every 100 (schedule 'thirds'), no mean of the weights.
     """
 
+    variant: str = 'transform'
     backbone: str = 'paper'
     width: int = 512
     dropout: float = 0.1
+    middle: bool = True
     batch: int = 256
     transform: float = 1.0
     pretrain: float = 20 / 320
@@ -47,13 +49,13 @@ class GeometricSettings:
     mixed: bool = True
     watched: int = 2048              # moments of the validation recording on which training is watched
     loop: LoopSettings = LoopSettings(steps=8000, optimiser='adamw', warm_up=100, learning_rate=1e-3,
-                                      schedule='thirds', weight_decay=0.0, average=0.0, validate_every=500)
+                                      schedule='cosine', weight_decay=0.0, average=0.99, validate_every=250)
 
 
 def make_network(settings: GeometricSettings) -> GeometricLifter:
     """Return the two branches, freshly initialised."""
-    network = GeometricLifter(settings.backbone, settings.width, settings.dropout)
-    network.mixed = settings.mixed
+    network = GeometricLifter(settings.backbone, settings.width, settings.dropout, settings.middle)
+    network.lift.mixed = network.root.mixed = settings.mixed
     return network
 
 
@@ -152,16 +154,20 @@ def paired(recording: Recording, moments: NDArray, first: NDArray, second: NDArr
     return batch
 
 
-@torch.no_grad()
 def predict(network: GeometricLifter, recording: Recording, moments: NDArray, views: NDArray,
             batch: int = 4096) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return relative (B, 17, 3) and root (B, 3) m of moments (B,) as views (B,) see them."""
-    network.eval()
-    parts = [[output.numpy() for output in network(torch.from_numpy(
-        recording.windows(moments[i:i + batch], views[i:i + batch], network.frames)))]
-        for i in range(0, len(moments), batch)]
+    parts = [predict_rays(network, recording.windows(moments[i:i + batch], views[i:i + batch], network.frames))
+             for i in range(0, len(moments), batch)]
     relative, root = (np.concatenate(part) for part in zip(*parts))
     return relative, root
+
+
+@torch.no_grad()
+def predict_rays(network: GeometricLifter, rays: NDArray) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return relative (B, 17, 3) and root (B, 3) m of rays (B, T, 17, 2)."""
+    relative, root = network.eval()(torch.from_numpy(rays))
+    return relative.numpy(), root.numpy()
 
 
 def watched(recording: Recording, count: int) -> tuple[NDArray, NDArray]:
@@ -189,9 +195,10 @@ def identity_of(settings: GeometricSettings) -> dict[str, object]:
     return {'network': 'geometric', **{name: value for name, value in asdict(settings).items() if name != 'loop'}}
 
 
-def watch(network: GeometricLifter, validation: Recording, settings: GeometricSettings, out: Path,
+def watch(network: nn.Module, validation: Recording, settings: GeometricSettings, out: Path,
           run: Run) -> dict[str, float]:
     """Return the errors of held-out views in thousandths of a ray (median over joints): their own and across views."""
+    assert isinstance(network, GeometricLifter)
     moments, views = watched(validation, settings.watched)
     relative, root = predict(network, validation, moments, views)
     (out / PREDICTIONS).mkdir(parents=True, exist_ok=True)

@@ -19,8 +19,9 @@ from pose3d_ros.nets.geometric import Critic
 from pose3d_ros.skeleton import HUMAN17
 from pose3d_ros.train.filming import about_up
 from pose3d_ros.train.geometric import GeometricLoss, GeometricSettings, identity_of, make_network, pairs, watch
+from pose3d_ros.train.geometric_variants import settings_of
 from pose3d_ros.train.loop import Run, fit
-from pose3d_ros.train.recording import Recording
+from pose3d_ros.train.recording import Recording, RecordingError
 
 PARENTS = [HUMAN17.index(parent) if parent else 0 for parent in HUMAN17.parents]
 PRIOR_WEIGHT = 300.0  # of the adversarial term, against squared thousandths of a ray
@@ -38,11 +39,11 @@ class AdversarialLoss(GeometricLoss):
         critic = network.critic
         assert isinstance(critic, Critic)
         judged = 0.5 * ((critic(batch['real']) - 1).square().mean() + critic(upright.detach()).square().mean())
-        if self.pretraining:
-            return value + judged
-        fixed = {name: parameter.detach() for name, parameter in critic.named_parameters()}
-        fooled = (functional_call(critic, fixed, (upright,)) - 1).square().mean()
-        return value + judged + PRIOR_WEIGHT * fooled
+        if not self.pretraining:
+            fixed = {name: parameter.detach() for name, parameter in critic.named_parameters()}
+            value = value + PRIOR_WEIGHT * (functional_call(critic, fixed, (upright,)) - 1).square().mean()
+        # All gradients together are cut to one length: for a steady pace, the critic's must be a steady share of them.
+        return value + judged * value.detach()
 
 
 def with_prior(stream: Iterator[dict[str, NDArray]], recording: Recording, prior: NDArray,
@@ -65,10 +66,11 @@ def train_adversarial(recording: Recording, validation: Recording, prior: NDArra
                       settings: GeometricSettings, minutes: float = math.inf, command: str = '',
                       quiet: bool = False) -> Run:
     """Train with re-projection and the prior: 3D poses (M, 17, 3) m of people, z up, unpaired with the recording."""
+    settings = settings_of('adversarial', settings)
     torch.manual_seed(settings.loop.seed)
     network = make_network(settings)
     network.critic = Critic(PARENTS)
-    run = Run(network, settings.loop, {**identity_of(settings), 'prior': True}, command)
+    run = Run(network, settings.loop, identity_of(settings), command)
     return fit(run, AdversarialLoss(settings, run),
                lambda rng: with_prior(pairs(recording, settings, network.frames, rng), recording, prior, rng),
                lambda network: watch(network, validation, settings, out, run), out, minutes, quiet)
@@ -84,10 +86,16 @@ def supervised_loss(network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
 def train_supervised(recording: Recording, truth: NDArray, validation: Recording, out: Path,
                      settings: GeometricSettings, minutes: float = math.inf, command: str = '',
                      quiet: bool = False) -> Run:
-    """Train the same network with labels: truth (F, 17, 3) m of the recording's moments, in its world."""
+    """Train the same network with labels: truth (F, 17, 3) m of the recording's moments, in its world.
+
+    Raises RecordingError where the truth is another recording's.
+    """
+    if len(truth) != len(recording):
+        raise RecordingError(f'the truth has {len(truth)} moments, the recording {len(recording)}: not its own')
+    settings = settings_of('supervised', settings)
     torch.manual_seed(settings.loop.seed)
     network = make_network(settings)
-    run = Run(network, settings.loop, {**identity_of(settings), 'labels': True}, command)
+    run = Run(network, settings.loop, identity_of(settings), command)
 
     def batches(rng: np.random.Generator) -> Iterator[dict[str, NDArray]]:
         count = len(recording.camera_T_world)

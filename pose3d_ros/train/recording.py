@@ -1,4 +1,4 @@
-"""What several calibrated cameras detected of people over time: 2D and nothing else. Self-supervised training sees this.
+"""What several calibrated cameras detected of people over time: 2D and nothing else. Self-supervision sees this.
 
 A file of it holds no 3D pose, so whoever trains from it cannot use one. Where the truth is known (motion capture seen
 by virtual cameras, train/filming.py), it lies in a file of its own, which evaluation reads.
@@ -6,7 +6,9 @@ by virtual cameras, train/filming.py), it lies in a file of its own, which evalu
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+import zipfile
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -46,32 +48,34 @@ class Recording:
                 raise RecordingError(f'{name} is {getattr(self, name).shape}, expected {shape}')
         if views < 2:
             raise RecordingError(f'{views} camera; two at least must have seen the same people')
+        if not frames:
+            raise RecordingError('it is empty')
+        if not all(np.isfinite(part).all() for part in (self.rays, self.confidence, self.camera_T_world)):
+            raise RecordingError('rays, confidence and camera_T_world must be finite (0 where not seen)')
+        if np.count_nonzero(np.diff(self.clip)) + 1 != len(np.unique(self.clip)):
+            raise RecordingError('the moments of a clip do not lie together')
 
     def __len__(self) -> int:
         return len(self.rays)
 
     def where(self, chosen: NDArray | slice) -> Recording:
         """Return some of the moments."""
-        return Recording(self.rays[chosen], self.confidence[chosen], self.focal, self.camera_T_world, self.clip[chosen],
-                         self.rate)
+        return replace(self, rays=self.rays[chosen], confidence=self.confidence[chosen], clip=self.clip[chosen])
 
     def windows(self, frames: NDArray, views: NDArray, length: int) -> NDArray[np.float32]:
         """Return rays (B, length, 17, 2) around moments frames (B,) in views (B,); ends of clips are repeated."""
         if length == 1:
             return self.rays[frames, views][:, None]
-        around = np.clip(frames[:, None] + np.arange(length) - length // 2, 0, len(self) - 1)
-        same = self.clip[around] == self.clip[frames][:, None]
-        first, last = (edge[self.clip[frames]] for edge in self._ends())
-        around = np.where(same, around, np.clip(around, first[:, None], last[:, None]))
-        return self.rays[around, views[:, None]]
+        first, last = self._ends
+        around = frames[:, None] + np.arange(length) - length // 2
+        return self.rays[np.clip(around, first[frames, None], last[frames, None]), views[:, None]]
 
+    @cached_property
     def _ends(self) -> tuple[NDArray, NDArray]:
-        """Return the first and the last moment of each clip by its number."""
-        number = int(self.clip.max()) + 1
-        first, last = np.full(number, len(self)), np.zeros(number, dtype=np.int64)
-        np.minimum.at(first, self.clip, np.arange(len(self)))
-        np.maximum.at(last, self.clip, np.arange(len(self)))
-        return first, last
+        """The first and the last moment (F,) of the clip of each moment."""
+        starts = np.flatnonzero(np.diff(self.clip, prepend=self.clip[0] - 1))
+        lengths = np.diff(np.append(starts, len(self)))
+        return np.repeat(starts, lengths), np.repeat(starts + lengths - 1, lengths)
 
     def save(self, path: Path) -> None:
         """Write the recording as .npz."""
@@ -97,22 +101,27 @@ def save_truth(path: Path, positions: NDArray) -> None:
 
 def load_truth(path: Path) -> NDArray[np.float32]:
     """Read the true joints (F, 17, 3) m. Raises RecordingError."""
-    return np.asarray(_load(path, TRUTH_KIND)['positions'], dtype=np.float32)
+    arrays = _load(path, TRUTH_KIND)
+    if 'positions' not in arrays or arrays['positions'].shape[1:] != (17, 3):
+        raise RecordingError(f'{path}: no array positions (F, 17, 3)')
+    return np.asarray(arrays['positions'], dtype=np.float32)
 
 
 def _save(path: Path, **arrays: NDArray | str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + '.part')
     with part.open('wb') as file:
-        np.savez_compressed(file, **arrays)
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
     part.replace(path)
 
 
 def _load(path: Path, kind: str) -> dict[str, NDArray]:
     try:
-        with np.load(path, allow_pickle=False) as data:
+        with path.open('rb') as file, np.load(file, allow_pickle=False) as data:
             arrays = dict(data)
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise RecordingError(f'{path}: {error.strerror or error}') from error
+    except (ValueError, zipfile.BadZipFile) as error:
         raise RecordingError(f'{path}: not a readable .npz file ({error})') from error
     if str(arrays.get('kind', '')) != kind:
         raise RecordingError(f'{path}: is no {kind!r} file; make one with `pose3d record`')
