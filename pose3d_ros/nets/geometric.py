@@ -114,7 +114,7 @@ class GeometricLifter(nn.Module):
 class Critic(nn.Module):
     """Tells poses of people (N, 17, 3) m, against the root, from others: the adversarial prior of the paper's Table 1.
 
-    It sees joints and bones; out (N, 1), 1 for real (least squares, Mao et al. 2017).
+    It sees joints, bones and their lengths; out (N, 1), more for what looks more real.
     """
 
     def __init__(self, parents: Sequence[int], width: int = 256) -> None:

@@ -24,33 +24,48 @@ from pose3d_ros.train.loop import Run, fit
 from pose3d_ros.train.recording import Recording, RecordingError
 
 PARENTS = [HUMAN17.index(parent) if parent else 0 for parent in HUMAN17.parents]
-PRIOR_WEIGHT = 300.0  # of the adversarial term, against squared thousandths of a ray
+PRIOR_WEIGHT = 1000.0  # of the adversarial term, against squared thousandths of a ray
+PENALTY = 10.0         # of the critic's slope, as Gulrajani et al. have it
 
 
 class AdversarialLoss(GeometricLoss):
-    """Re-projection, and a critic that knows unpaired 3D poses (the paper's Reproj+ADV)."""
+    """Re-projection, and a critic that knows unpaired 3D poses (the paper's Reproj+ADV).
+
+    The critic is a Wasserstein one with gradient penalty (Gulrajani et al., NeurIPS 2017), as in Wandt and Rosenhahn
+    2019: one that only tells real from false has nothing to say to poses ten times too large.
+    """
 
     def __call__(self, network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
         relative, root = network(torch.cat([batch['window_1'], batch['window_2']]))
-        pose = relative + root[:, None]
-        first, second = pose.chunk(2)
+        first, second = (relative + root[:, None]).chunk(2)
         value = self.value(first, second, batch)
+        size = value.detach()
         upright = relative @ batch['to_world']
         critic = network.critic
         assert isinstance(critic, Critic)
-        judged = 0.5 * ((critic(batch['real']) - 1).square().mean() + critic(upright.detach()).square().mean())
+        judged = judgement(critic, batch['real'], upright.detach(), batch['between'])
         if not self.pretraining:
             fixed = {name: parameter.detach() for name, parameter in critic.named_parameters()}
-            value = value + PRIOR_WEIGHT * (functional_call(critic, fixed, (upright,)) - 1).square().mean()
+            value = value - PRIOR_WEIGHT * functional_call(critic, fixed, (upright,)).mean()
         # All gradients together are cut to one length: for a steady pace, the critic's must be a steady share of them.
-        return value + judged * value.detach()
+        return value + (judged - judged.detach()) * size
+
+
+def judgement(critic: Critic, real: Tensor, made: Tensor, between: Tensor) -> Tensor:
+    """Return the critic's loss on real poses and those that were made (N, 17, 3) m.
+
+    between (N, 1, 1) in 0..1: where from the one to the other its slope is held at 1.
+    """
+    mixed = (real * between + made * (1 - between)).requires_grad_()
+    slope = torch.autograd.grad(critic(mixed).sum(), mixed, create_graph=True)[0].flatten(1).norm(dim=1)
+    return critic(made).mean() - critic(real).mean() + PENALTY * (slope - 1).square().mean()
 
 
 def with_prior(stream: Iterator[dict[str, NDArray]], recording: Recording, prior: NDArray,
                rng: np.random.Generator) -> Iterator[dict[str, NDArray]]:
     """Yield the batches with 3D poses of anybody, real (2 B, 17, 3) m, turned anyhow about the vertical.
 
-    to_world (2 B, 3, 3) turns the network's poses upright, and anyhow too.
+    to_world (2 B, 3, 3) turns the network's poses upright, and anyhow too; between (2 B, 1, 1): see judgement.
     """
     rotation = recording.camera_T_world[:, :3, :3]
     for batch in stream:
@@ -59,7 +74,8 @@ def with_prior(stream: Iterator[dict[str, NDArray]], recording: Recording, prior
         real = (real - real[:, :1]) @ about_up(rng.uniform(0, 2 * np.pi, count))
         views = np.concatenate([batch['first'], batch['second']])
         turned = rotation[views] @ about_up(rng.uniform(0, 2 * np.pi, count))
-        yield {**batch, 'real': real.astype(np.float32), 'to_world': turned.astype(np.float32)}
+        yield {**batch, 'real': real.astype(np.float32), 'to_world': turned.astype(np.float32),
+               'between': rng.random((count, 1, 1), dtype=np.float32)}
 
 
 def train_adversarial(recording: Recording, validation: Recording, prior: NDArray, out: Path,
