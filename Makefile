@@ -7,7 +7,7 @@ MAKEFLAGS += --no-print-directory
 
 ENV := . scripts/env.sh &&
 
-.PHONY: help env train-env build models demo test lint clean distclean
+.PHONY: help env train-env build models demo demo-multi test lint clean distclean
 
 help:  ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 12
@@ -26,6 +26,9 @@ models: env  ## fetch the sample footage and all models into the cache (lite and
 
 demo: build  ## camera to 3D people on sample footage, through real ROS 2 nodes; results in out/demo
 	@$(ENV) pose3d fetch && pose3d demo
+
+demo-multi: build  ## four cameras to one set of people, through a node for each and fusion_node; in out/demo-multi
+	@$(ENV) pose3d fetch && pose3d demo --multi
 
 test: train-env build models  ## lint, types and all tests
 	@scripts/test.sh

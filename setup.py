@@ -10,4 +10,5 @@ setup(data_files=[
     ('share/pose3d_ros', ['package.xml']),
     ('share/pose3d_ros/config', glob('config/*.*')),
     ('share/pose3d_ros/config/samples', glob('config/samples/*')),
+    ('share/pose3d_ros/msg', glob('msg/*.msg')),  # to read bags that do not hold the definitions of their messages
 ])

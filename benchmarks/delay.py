@@ -9,8 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pose3d_ros.cli.demo import node_command
-from pose3d_ros.cli.nodes import Processes, private_domain, require_ros
+from pose3d_ros.cli.nodes import Processes, node_command, private_domain, require_ros
 from pose3d_ros.cli.places import config_file
 from pose3d_ros.runtime.store import ModelStore
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""How long triangulation takes and how well it does, for one person and eight, against what others do.
+"""How long fusion takes; how long triangulation takes and how well it does, against what others do.
 
     python benchmarks/fusion_speed.py [--peers] [--json FILE]
 
@@ -7,7 +7,10 @@ Synthetic people of 17 joints in view of four cameras around them: 5 px of noise
 ray in ten 30 to 300 px off. The same rays for all; candidates take turns within each round, on the same cores; medians.
 `dlt` is every point for itself by linear least squares from all views, as in every textbook. With --peers also
 aniposelib (plain and robust) and Pose2Sim, in an environment of their own (installed once, 1 GB). Errors are printed
-beside: a point missing or more than 10 cm off is lost.
+beside: a point missing or more than 10 cm off is lost. `fusion` is all of it (who is who, triangulation, filters) for
+eight people who walk before four cameras with everything that goes wrong (test/scenes.py), measured between the others.
+
+`speed`: the two figures that are kept: fusion, and triangulation of one person against Pose2Sim, which knows only one.
 """
 
 from __future__ import annotations
@@ -27,9 +30,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'test'))
 
 from paired import block  # noqa: E402
 from peer import TRIANGULATION, PeerError, clean_environment, peer_python  # noqa: E402
+from scenes import HARD, SETTLED, Scene, crowd, ring, told  # noqa: E402
 
 from pose3d_ros.cli.figures import add_json_option, print_table, write_json  # noqa: E402
 from pose3d_ros.cli.progress import progress  # noqa: E402
@@ -143,6 +148,11 @@ def measure_people(people: int, peers: Path | None, rounds: int, seconds: float)
                 other.close()
 
 
+def fusion_ms(people: int, frames: int = 60) -> list[float]:
+    """Return the ms of each call of Fuser for so many people in view of VIEWS cameras."""
+    return told(Scene(crowd(people), ring(VIEWS), HARD), frames).ms[SETTLED:]
+
+
 def main() -> int:
     """Measure, print, and write the JSON file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -160,10 +170,21 @@ def main() -> int:
     rows = [['people', 'figure', 'value']]
     try:
         peers = peer_python(ModelStore().cache_dir, TRIANGULATION) if args.peers else None
+        fusion: list[float] = []
         for people in (1, 8):
+            fusion += fusion_ms(8)
             found = measure_people(people, peers, args.rounds, args.seconds)
             figures[f'people{people}_cameras{VIEWS}'] = found
             rows += [[str(people), name, f'{value:.3f}'] for name, value in found.items()]
+        fusion += fusion_ms(8)
+        kept = {f'people8_cameras{VIEWS}_ms': statistics.median(fusion),
+                f'people8_cameras{VIEWS}_p95_ms': float(np.percentile(fusion, 95))}
+        one = figures[f'people1_cameras{VIEWS}']
+        if isinstance(one, dict) and 'ratio_pose2sim' in one:
+            kept['ratio_pose2sim'] = one['ratio_pose2sim']
+        figures['speed'] = kept
+        rows += [['8' if name.startswith('people8') else '1', f'speed.{name}', f'{value:.3f}']
+                 for name, value in kept.items()]
     except PeerError as error:
         print(f'fusion_speed.py: {error}')
         return 1

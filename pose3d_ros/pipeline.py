@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 from pose3d_ros.detect import Detector, DetectSettings, together
@@ -128,10 +129,19 @@ def run_together(pipelines: Sequence[Pipeline], frames: Sequence[Frame]) -> list
     those of calling each pipeline with its frame. Raises ValueError for other pipelines, and where a camera's time went
     back (reset that one first), before anything is computed: nobody's state has changed then.
     """
+    return [place() for place in detect_together(pipelines, frames)]
+
+
+def detect_together(pipelines: Sequence[Pipeline], frames: Sequence[Frame]) -> list[Callable[[], Result]]:
+    """Do what run_together does in common; return what does the rest for each camera, to be called once.
+
+    So the first camera's result can be used before the next one's is there, and no camera's trouble is the others'.
+    """
     for pipeline, frame in zip(pipelines, frames):
         pipeline.track.check(frame.stamp_ns)
     detected, took = _timed(lambda: together([pipeline.detect for pipeline in pipelines], frames))
-    return [pipeline._place(frame, people, took) for pipeline, frame, people in zip(pipelines, frames, detected)]
+    return [partial(pipeline._place, frame, people, took)
+            for pipeline, frame, people in zip(pipelines, frames, detected)]
 
 
 def _timed(stage: Callable[[], T]) -> tuple[T, float]:

@@ -20,8 +20,10 @@ cv2 opencv-python-headless<5
 onnxruntime onnxruntime
 onnx onnx
 tflite tflite
+rosbags rosbags
 tqdm tqdm
 yaml pyyaml
+rosbags rosbags
 tomllib tomli'
 
 say() { echo "[env] $*" >&2; }

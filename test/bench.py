@@ -6,8 +6,9 @@ import itertools
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import fakes
@@ -32,6 +33,7 @@ from pose3d_ros.ros.tf import Transforms
 
 FRAME = 'camera_optical_frame'
 SMALL = Camera(64, 48, 60.0, 60.0, 31.5, 23.5)
+B = TypeVar('B', bound='NodeBench')
 _namespaces = (f'/bench{number}' for number in itertools.count())
 
 
@@ -39,34 +41,20 @@ def picture(camera: Camera = SMALL) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 255, (camera.height, camera.width, 3), dtype=np.uint8)
 
 
-class Bench:
-    """A MonoNode in a namespace of its own, and a tester beside it. Use as a context manager."""
+class NodeBench:
+    """A node in a namespace of its own, and a tester beside it. Use as a context manager."""
 
-    def __init__(self, pipeline: Any = None, camera: Camera = SMALL, open_pipeline: Callable[..., Any] | None = None,
-                 cli_args: list[str] | None = None, qos: QoSProfile | None = None,
-                 listen_to_tf: Callable[[Node], Transforms] = Transforms.listen, **parameters: Any) -> None:
-        self.pipeline = pipeline if pipeline is not None else fakes.FakePipeline()
-        self.camera = camera
+    def __init__(self, make_node: Callable[..., Any], qos: QoSProfile | None = None, cli_args: list[str] | None = None,
+                 **parameters: Any) -> None:
+        """make_node: takes the arguments of rclpy's Node, except the name."""
         self.namespace = next(_namespaces)
-        self.opened: list[dict] = []
         self.stamp_ns = 1_000_000_000_000
-
-        def open_it(**arguments: Any) -> Any:
-            self.opened.append(arguments)
-            return self.pipeline
-
-        self.node = MonoNode(
-            open_pipeline or open_it, listen_to_tf, namespace=self.namespace, cli_args=cli_args,
-            parameter_overrides=[Parameter(name, value=value) for name, value in parameters.items()])
+        self.node = make_node(namespace=self.namespace, cli_args=cli_args,
+                              parameter_overrides=[Parameter(name, value=value) for name, value in parameters.items()])
         self.tester = Node('tester', namespace=self.namespace)
         self.qos = qos or QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
         self._publishers: dict[str, Any] = {}
-        self.people: list[People3D] = []
-        self.people_2d: list[People2D] = []
-        self.markers: list[MarkerArray] = []
         self._reports: list[DiagnosticStatus] = []
-        self.listen(People3D, 'people', self.people.append)
-        self.listen(People2D, 'people_2d', self.people_2d.append)
         self.tester.create_subscription(DiagnosticArray, '/diagnostics', self._take_report, 10)
         self._executors = [SingleThreadedExecutor(), SingleThreadedExecutor()]
         self._threads = []
@@ -75,7 +63,7 @@ class Bench:
             executor.add_node(node)
             self._threads.append(threading.Thread(target=self._spin, args=(executor,)))
 
-    def __enter__(self) -> Bench:
+    def __enter__(self: B) -> B:
         for thread in self._threads:
             thread.start()
         return self
@@ -106,6 +94,47 @@ class Bench:
     def state(self) -> str:
         return lifecycle_state(self.node)
 
+    def publisher(self, kind: type, topic: str) -> Any:
+        if topic not in self._publishers:
+            self._publishers[topic] = self.tester.create_publisher(kind, topic, self.qos)
+        return self._publishers[topic]
+
+    def header(self, step_ns: int = 33_000_000) -> Header:
+        self.stamp_ns += step_ns
+        return Header(stamp=to_stamp(self.stamp_ns), frame_id=FRAME)
+
+    def status(self, name: str) -> DiagnosticStatus:
+        """Return what /diagnostics says on 'input' or 'pipeline' now."""
+        wait_for(lambda: self.tester.count_publishers('/diagnostics'))
+        self._reports.clear()
+        end = time.monotonic() + 10
+        while len(self._reports) < 2 and time.monotonic() < end:
+            self.node.report()
+            time.sleep(0.05)
+        return next(status for status in reversed(self._reports) if status.name.endswith(': ' + name))
+
+
+class Bench(NodeBench):
+    """A MonoNode under test, with a stand-in for its pipeline unless open_pipeline is given."""
+
+    def __init__(self, pipeline: Any = None, camera: Camera = SMALL, open_pipeline: Callable[..., Any] | None = None,
+                 cli_args: list[str] | None = None, qos: QoSProfile | None = None,
+                 listen_to_tf: Callable[[Node], Transforms] = Transforms.listen, **parameters: Any) -> None:
+        self.pipeline = pipeline if pipeline is not None else fakes.FakePipeline()
+        self.camera = camera
+        self.opened: list[dict] = []
+
+        def open_it(**arguments: Any) -> Any:
+            self.opened.append(arguments)
+            return self.pipeline
+
+        super().__init__(partial(MonoNode, open_pipeline or open_it, listen_to_tf), qos, cli_args, **parameters)
+        self.people: list[People3D] = []
+        self.people_2d: list[People2D] = []
+        self.markers: list[MarkerArray] = []
+        self.listen(People3D, 'people', self.people.append)
+        self.listen(People2D, 'people_2d', self.people_2d.append)
+
     @property
     def drops(self) -> dict[str, int]:
         return dict(self.node.health.drops)
@@ -121,20 +150,11 @@ class Bench:
         time.sleep(0.1)  # the other direction of each match
         return self
 
-    def publisher(self, kind: type, topic: str) -> Any:
-        if topic not in self._publishers:
-            self._publishers[topic] = self.tester.create_publisher(kind, topic, self.qos)
-        return self._publishers[topic]
-
-    def header(self, step_ns: int = 33_000_000) -> Header:
-        self.stamp_ns += step_ns
-        return Header(stamp=to_stamp(self.stamp_ns), frame_id=FRAME)
-
     def send_info(self, info: CameraInfo | None = None, topic: str = 'camera_info') -> None:
-        before = self.node.health.facts.calibrated, self.node.health.facts.calibration_problem
+        facts = self.node.health.camera
+        before = facts.calibrated, facts.calibration_problem
         self.publisher(CameraInfo, topic).publish(info or to_info(self.camera, self.header(0)))
-        wait_for(lambda: (self.node.health.facts.calibrated, self.node.health.facts.calibration_problem) != before
-                 or before[0], 2.0)
+        wait_for(lambda: (facts.calibrated, facts.calibration_problem) != before or before[0], 2.0)
         time.sleep(0.05)
 
     def image(self, **fields: Any) -> Image:
@@ -160,16 +180,6 @@ class Bench:
         wait_for(lambda: len(self.people) > before)
         assert self.people[-1].header == message.header
         return self.people[-1]
-
-    def status(self, name: str) -> DiagnosticStatus:
-        """Return what /diagnostics says on 'input' or 'pipeline' now."""
-        wait_for(lambda: self.tester.count_publishers('/diagnostics'))
-        self._reports.clear()
-        end = time.monotonic() + 10
-        while len(self._reports) < 2 and time.monotonic() < end:
-            self.node.report()
-            time.sleep(0.05)
-        return next(status for status in reversed(self._reports) if status.name.endswith(': ' + name))
 
 
 def compressed(bench: Bench, data: bytes | None = None, kind: str = 'jpeg') -> CompressedImage:

@@ -14,11 +14,12 @@ FPS = 30.0
 _HEIGHT = 1.75
 _LEFT = {'shoulder': (0, 0.18, 0.818), 'elbow': (0, 0.22, 0.66), 'wrist': (0.02, 0.24, 0.51), 'hip': (0, 0.1, 0.530),
          'knee': (0.01, 0.1, 0.285), 'ankle': (0, 0.1, 0.039), 'heel': (-0.05, 0.1, 0.01),
-         'foot_index': (0.16, 0.12, 0.01)}
+         'foot_index': (0.16, 0.12, 0.01), 'index': (0.05, 0.25, 0.46), 'pinky': (0.0, 0.27, 0.47),
+         'thumb': (0.06, 0.22, 0.49)}
 
 
 def body(time: np.ndarray, phase: float = 0.0, swing: float = 1.0) -> np.ndarray:
-    """Return joints (T, 16, 3) m of somebody who walks on the spot at times (T,) s; bones keep their lengths."""
+    """Return joints (T, 22, 3) m of somebody who walks on the spot at times (T,) s; bones keep their lengths."""
     points = np.zeros((len(time), len(JOINTS), 3))
     for number, joint in enumerate(JOINTS.joints):
         side, part = joint.split('_', 1)
@@ -26,7 +27,8 @@ def body(time: np.ndarray, phase: float = 0.0, swing: float = 1.0) -> np.ndarray
         points[:, number] = (x, y if side == 'left' else -y, z * _HEIGHT)
     for side, sign in (('left', 1.0), ('right', -1.0)):
         angle = swing * sign * np.sin(2 * np.pi * 0.8 * time + phase)
-        arm, lower = [JOINTS.index(f'{side}_{part}') for part in ('elbow', 'wrist')], [JOINTS.index(f'{side}_wrist')]
+        lower = [JOINTS.index(f'{side}_{part}') for part in ('wrist', 'index', 'pinky', 'thumb')]
+        arm = [JOINTS.index(f'{side}_elbow'), *lower]
         leg = [JOINTS.index(f'{side}_{part}') for part in ('knee', 'ankle', 'heel', 'foot_index')]
         _bend(points, JOINTS.index(f'{side}_elbow'), lower, -0.9 - 0.5 * angle)
         _bend(points, JOINTS.index(f'{side}_shoulder'), arm, 0.6 * angle)
@@ -37,7 +39,7 @@ def body(time: np.ndarray, phase: float = 0.0, swing: float = 1.0) -> np.ndarray
 
 def walk(time: np.ndarray, centre: tuple[float, float] = (0.0, 0.0), radius: float = 1.0, phase: float = 0.0,
          height: float = _HEIGHT) -> np.ndarray:
-    """Return joints (T, 16, 3) m in the world (z up) of somebody who walks round at about 1 m/s."""
+    """Return joints (T, 22, 3) m in the world (z up) of somebody who walks round at about 1 m/s."""
     heading = time / max(radius, 0.5) + phase
     spin = Rotation.from_rotvec(np.outer(heading + np.pi / 2, (0, 0, 1))).as_matrix()
     place = np.stack([centre[0] + radius * np.cos(heading), centre[1] + radius * np.sin(heading), 0 * heading], axis=-1)
@@ -64,7 +66,7 @@ def looking(place: tuple[float, float, float], at: tuple[float, float, float] = 
 
 def watch(poses: np.ndarray, people: list, seconds: float = 6.0, noise: float = 0.0, outliers: float = 0.0,
           late: tuple[float, ...] = (), seed: int = 0) -> list[Watched]:
-    """Return what cameras see of people, functions of time (T,) s that give joints (T, 16, 3).
+    """Return what cameras see of people, functions of time (T,) s that give joints (T, 22, 3).
 
     noise [px]; outliers: share of joints that lie anywhere within 150 px; late: by how many frames more each camera's
     clock shows.

@@ -198,7 +198,8 @@ class Told:
     ids: dict[int, list[int]] = field(default_factory=dict)
     errors: list[float] = field(default_factory=list)
     limb_errors: list[float] = field(default_factory=list)
-    inside: list[NDArray] = field(default_factory=list)
+    inside: list[NDArray] = field(default_factory=list)   # of each person judged, which limbs are in their ellipsoids
+    cameras: list[int] = field(default_factory=list)      # and how many cameras saw him
     ghosts: int = 0
     missed: int = 0
     twice: int = 0
@@ -236,6 +237,7 @@ def told(scene: Scene, frames: int = 40, fuser: Fuser | None = None, change: Cha
             result.limb_errors.append(float(np.nanmean(np.linalg.norm(off, axis=-1))))
             chi = np.einsum('ji,ji->j', off, np.linalg.solve(person.covariance[LIMB], off[..., None])[..., 0])
             result.inside.append(chi[np.isfinite(chi)] < 6.251)
+            result.cameras.append(sum(who in {seen.id % 100 for seen in view.people_2d} for view in views))
         if frame >= SETTLED:
             result.missed += len(truth) - len(set(found))
             result.twice += len(found) - len(set(found))

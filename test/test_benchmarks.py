@@ -45,6 +45,21 @@ def test_silence_is_an_error_and_not_a_figure() -> None:
             load('delay').figures({'stamps_s': heard, 'delays_ms': heard, 'people': heard}, 30.0)
 
 
+@pytest.mark.ros
+def test_frames_of_several_cameras_count_after_the_warm_up_and_their_processor_time_always() -> None:
+    pytest.importorskip('pose3d_ros.msg')
+    multi = load('multi_node')
+    stamps = np.repeat(np.arange(0.0, multi.WARM_UP_S + 5.0, 0.1), 4)
+    delays = np.where(stamps >= multi.WARM_UP_S, 30.0, 800.0)
+    answer = {'stamps_s': stamps.tolist(), 'delays_ms': delays.tolist(), 'seconds': 5.0,
+              'cpu_s': 0.02 * len(stamps), 'memory_mb': 300.0}
+    figures = multi.summary([answer, answer])
+    assert figures == pytest.approx({'frames_per_s': 40.0, 'latency_p50_ms': 30.0, 'latency_p95_ms': 30.0,
+                                     'cpu_ms_per_frame': 20.0, 'memory_mb': 300.0}, rel=0.02)
+    with pytest.raises(RuntimeError, match='0 messages'):
+        multi.summary([{**answer, 'stamps_s': [], 'delays_ms': []}])
+
+
 def test_the_page_shows_variants_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     results = load('results')
     monkeypatch.setattr(results, 'KEPT', tmp_path)

@@ -228,6 +228,9 @@ def test_a_parameter_file_asks_for_what_its_nodes_open(tmp_path: Path, monkeypat
     assert [(each.name, each.most, precision) for each, precision in asked] == [
         ('pose_detection', 8, 'auto'), ('pose_landmark_lite', 6, 'auto'), ('lifter', 3, 'auto'),
         ('pose_detection', 8, 'fp32'), ('pose_landmark_full', 11, 'fp32'), ('lifter', 8, 'fp32')]
+    file.write_text('multi_node: {ros__parameters: {cameras: [a, b, c]}}\n'
+                    'fusion_node: {ros__parameters: {cameras: [a]}}\n')
+    assert asked_for(file, store=spy) == [(network(name, 8, 3, store=spy), 'auto') for name in DEFAULT]
     file.write_text('/**/mono_node: {ros__parameters: {stature: 1.8}}')  # nothing about networks: the defaults
     assert asked_for(file, store=spy) == asked_for(config_file('mono.yaml'), store=spy)
 

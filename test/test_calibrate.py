@@ -14,7 +14,7 @@ from people_about import FPS, errors, ring, walk
 
 from pose3d_ros.calibration import CalibratedCamera, load_calibration, save_calibration
 from pose3d_ros.camera import Camera
-from pose3d_ros.cli import calibrate
+from pose3d_ros.cli import calibrate_seen
 from pose3d_ros.cli.main import main
 from pose3d_ros.cli.video import VideoWriter
 from pose3d_ros.fuse.extrinsics.tracks import JOINTS
@@ -41,7 +41,8 @@ class Seeing:
         time = 0.0 if self.stays else frame.stamp_ns * 1e-9 - self.late.get(name, 0.0) / FPS
         local = walk(np.array([time]))[0] @ pose[:3, :3].T + pose[:3, 3]
         rays = local[:, :2] / local[:, 2:]
-        return [Person2D(JOINTS, frame.camera.distort(rays), rays, np.full(16, 0.1), np.ones(16), np.zeros(16),
+        one = np.ones(len(JOINTS))
+        return [Person2D(JOINTS, frame.camera.distort(rays), rays, 0.1 * one, one, 0 * one,
                          np.array([0.0, 0.0, 10.0, 20.0]), 0.9, 1)]
 
     def track(self, people: list[Person2D], stamp_ns: int) -> list[Person2D]:
@@ -69,7 +70,7 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 @pytest.fixture
 def seeing(monkeypatch: pytest.MonkeyPatch) -> Seeing:
     stand_in = Seeing()
-    monkeypatch.setattr(calibrate.Pipeline, 'open', lambda **options: stand_in)
+    monkeypatch.setattr(calibrate_seen.Pipeline, 'open', lambda **options: stand_in)
     return stand_in
 
 

@@ -15,11 +15,13 @@ import numpy as np
 import pytest
 
 from pose3d_ros.cli.errors import UserError
+from pose3d_ros.cli.main import main
 from pose3d_ros.cli.nodes import Processes, interrupted_by_termination, private_domain
 from pose3d_ros.cli.places import config_file
 from pose3d_ros.cli.recording import FILES
 from pose3d_ros.cli.video import VideoReader, VideoWriter
 
+SAMPLE_CAMERAS = str(config_file('samples/single_person.yaml'))
 SLEEP = [sys.executable, '-c', 'import time; time.sleep(60)']
 STUBBORN = [sys.executable, '-c', 'import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); '
             'print("up", flush=True); time.sleep(60)']
@@ -75,19 +77,24 @@ def test_two_demos_have_two_domains_on_this_computer_only() -> None:
         assert first.get('ROS_AUTOMATIC_DISCOVERY_RANGE') == 'LOCALHOST' or first.get('ROS_LOCALHOST_ONLY') == '1'
 
 
+def shortened(video: Path, frames: int, folder: Path) -> Path:
+    """Return a video of the first frames of another."""
+    writer = VideoWriter(folder / video.name, 60.0)
+    for _, image in zip(range(frames), (image for _, image in VideoReader(video).numbered())):
+        writer.write(image)
+    writer.close()
+    return folder / video.name
+
+
 @pytest.fixture
 def short_video(sample_dir: Path, models_dir: Path, tmp_path: Path) -> Path:
     """Return the first 15 frames of the sample's first camera."""
-    writer = VideoWriter(tmp_path / 'cam01.mp4', 60.0)
-    for _, image in zip(range(15), (image for _, image in VideoReader(sample_dir / 'cam01.mp4').numbered())):
-        writer.write(image)
-    writer.close()
-    return tmp_path / 'cam01.mp4'
+    return shortened(sample_dir / 'cam01.mp4', 15, tmp_path)
 
 
 def demo_of(video: Path, out: Path) -> list[str]:
     return [sys.executable, '-m', 'pose3d_ros.cli.main', 'demo', '--video', str(video), '--calibration',
-            str(config_file('samples/single_person.yaml')), '--camera', 'cam01', '--out', str(out)]
+            SAMPLE_CAMERAS, '--camera', 'cam01', '--out', str(out)]
 
 
 @pytest.mark.ros
@@ -107,6 +114,40 @@ def test_demo_brings_every_frame_of_a_video_through_ros(short_video: Path, tmp_p
     distances = [float(row['z_m']) for row in rows if row['joint'] == 'pelvis' and row['id'] == '1']
     assert 2.0 < np.median(distances) < 6.0  # he stands at about 3.4 m
     assert VideoReader(out / 'annotated.mp4').count == 15
+
+
+@pytest.mark.ros
+@pytest.mark.parametrize('arrangement', ['mono_node', 'multi_node'])
+def test_several_cameras_are_fused_over_ros_frame_by_frame(sample_dir: Path, models_dir: Path, tmp_path: Path,
+                                                           arrangement: str) -> None:
+    videos = [str(shortened(sample_dir / f'cam0{number}.mp4', 6, tmp_path)) for number in (1, 3)]
+    out, one = tmp_path / 'out', ['--one-process'] if arrangement == 'multi_node' else []
+    done = subprocess.run([
+        sys.executable, '-m', 'pose3d_ros.cli.main', 'demo', '--multi', *videos, '--calibration', SAMPLE_CAMERAS,
+        '--out', str(out), *one],
+        capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in out.iterdir()) == ['people.csv', 'picture.png', 'summary.json']
+    summary = json.loads((out / 'summary.json').read_text())
+    assert summary['nodes'] == arrangement and summary['provider']
+    assert summary['reports'] == {'cam01': 6, 'cam03': 6}
+    assert summary['frames'] == summary['frames_with_people'] == 6 and summary['cameras_with_people'] == 2
+    assert summary['fusion']['sets'] == 6 and summary['fusion']['views_per_set'] == 2
+    assert 0 < summary['latency_ms']['p50'] <= summary['latency_ms']['p95'] < 5000
+    rows = list(csv.DictReader((out / 'people.csv').read_text().splitlines()))
+    pelvis = np.array([[float(row[axis]) for axis in ('x_m', 'y_m', 'z_m')] for row in rows
+                       if row['joint'] == 'pelvis' and row['id'] == '1'])
+    np.testing.assert_allclose(pelvis[-1], [-1.3, -0.1, 0.9], atol=0.3)  # where he stands on the beam
+
+
+@pytest.mark.parametrize('wrong, words', [
+    (['--cameras', 'cam01'], 'say --multi'), (['--multi', 'a.mp4'], 'needs --calibration'),
+    (['--multi', '--camera', 'cam01'], 'for one camera'), (['--multi', '--camera-height', '1'], 'for one camera'),
+    (['--multi', 'cam01.mp4', '--calibration', SAMPLE_CAMERAS], 'two cameras at least')])
+def test_options_that_do_not_go_together_are_refused(wrong: list[str], words: str,
+                                                     capsys: pytest.CaptureFixture[str], models_dir: Path) -> None:
+    assert main(['demo', *wrong]) == 1
+    assert words in capsys.readouterr().err
 
 
 @pytest.mark.ros

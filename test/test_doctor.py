@@ -382,3 +382,13 @@ def test_messages_that_are_not_built_are_a_problem() -> None:
     for error in ("No module named 'pose3d_ros.msg'", 'libfoo.so: undefined symbol'):
         assert ros_environment._messages({'error': error}).level == PROBLEM
     assert ros_environment._messages({'version': '', 'file': ''}).level == OK
+
+
+def test_doctor_says_what_reads_tf() -> None:
+    fine, missing, broken = {'file': ''}, {'error': "No module named 'tf2_ros'"}, {'error': 'libtf2.so: cannot open'}
+    assert ros_environment.tf(fine, fine).level == OK and 'tf2_ros' in ros_environment.tf(fine, missing).text
+    own = ros_environment.tf(missing, fine)
+    assert own.level == OK and 'pose3d_ros itself' in own.text
+    assert ros_environment.tf(broken, fine).level == NOTE and '--reinstall' in ros_environment.tf(broken, fine).cure
+    neither = ros_environment.tf(missing, {'error': "No module named 'tf2_msgs'"})
+    assert neither.level == NOTE and 'cannot be used' in neither.text and 'tf2-ros-py' in neither.cure

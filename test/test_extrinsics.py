@@ -13,7 +13,7 @@ from pose3d_ros.fuse.extrinsics import estimate as estimate_module
 from pose3d_ros.fuse.extrinsics.adjust import _Problem, places_of
 from pose3d_ros.fuse.extrinsics.errors import ExtrinsicsError
 from pose3d_ros.fuse.extrinsics.estimate import Extrinsics, ExtrinsicsSettings, estimate
-from pose3d_ros.fuse.extrinsics.frame import fitted, scaled, stature_of
+from pose3d_ros.fuse.extrinsics.frame import fitted, on_floor, scaled, stature_of
 from pose3d_ros.fuse.extrinsics.together import gather, people, points_of
 from pose3d_ros.fuse.extrinsics.tracks import JOINTS, Watched
 
@@ -77,7 +77,7 @@ def test_clocks_that_are_held_stay() -> None:
 
 
 def test_a_clock_many_frames_late_is_found_from_places_as_well() -> None:
-    found = estimate(watch(RING, [walk], noise=2.0, late=(0.0, 9.3, 0.0)), named(RING),
+    found = estimate(watch(RING, [walk], noise=2.0, late=(0.0, 9.3, 0.0), seed=2), named(RING),
                      ExtrinsicsSettings(most_lag=0.4, most_frames=50))
     assert np.abs(late(found) - (0.0, 9.3, 0.0)).max() < 0.05
 
@@ -146,8 +146,30 @@ def test_the_size_follows_from_the_baseline() -> None:
     assert np.linalg.norm(places[2] - places[0]) == pytest.approx(3.0)
 
 
-def test_without_places_the_world_is_the_first_camera() -> None:
-    assert np.allclose(estimate(watch(RING, [walk]), {}, HELD).camera_T_world[0], np.eye(4))
+def test_without_places_the_world_is_the_floor_that_people_walk_on() -> None:
+    poses = estimate(watch(RING, [walk], noise=2.0), {}, HELD).camera_T_world
+    places = places_of(poses)
+    assert np.allclose(places[0, :2], 0.0)  # the origin is under the first camera
+    assert np.allclose(places[:, 2], places_of(RING)[:, 2], atol=0.1)
+    tilt = np.degrees(np.arccos(np.clip(np.sum(poses[:, :3, 2] * RING[:, :3, 2], axis=1), -1, 1)))
+    assert tilt.max() < 1.0  # of up, as the cameras have it
+    assert poses[0][2, 1] > 0.9  # and y is where the first camera looks
+
+
+@pytest.mark.parametrize(('count', 'refine', 'degrees'), [(3, False, 20.0), (4, False, 20.0), (4, True, 2.0)])
+def test_a_camera_that_was_knocked_away_does_not_take_the_world_along(count: int, refine: bool, degrees: float) -> None:
+    poses = ring(count)
+    given = named(poses)
+    given['cam1'] = off_by(poses[1:2], degrees, 0.3)[0]
+    found = estimate(watch(poses, [walk], noise=2.0), given, ExtrinsicsSettings(refine=refine, clocks=False))
+    assert np.allclose(places_of(found.camera_T_world), places_of(poses), atol=0.08)
+    assert found.shift[1] > 0.2 and np.delete(found.turn, 1).max() < 1.0
+
+
+def test_a_world_without_people_seen_whole_stays_as_it_is() -> None:
+    points = np.random.default_rng(0).normal(size=(50, len(JOINTS), 3))
+    points[:, JOINTS.index('left_ankle')] = np.nan
+    assert on_floor(RING, points) is RING
 
 
 def test_from_nothing_the_world_and_the_size_are_those_of_given_places() -> None:
@@ -216,7 +238,7 @@ SAME_PLACE = np.array([looking((4, 0, 1.8)), looking((4, 0.01, 1.8), (0.0, 0.3, 
     (lambda: watch(RING, [lambda time: walk(time) * (1, 0, 1)], noise=1.0), 'nearly in one plane'),
     (lambda: watch(SAME_PLACE, [walk], noise=2.0), 'baseline is too short'),
     (apart, 'no common view: what cam2, cam3 and cam0, cam1 see'),
-    (lambda: watch(RING, [walk], late=(0.0, 60.0, 0.0), seconds=3.0), 'do not agree: only .* of cam1'),
+    (lambda: watch(RING, [walk], late=(0.0, 60.0, 0.0), seconds=3.0, noise=2.0), 'do not agree: only .* of cam1'),
 ])
 def test_a_recording_that_does_not_tell_is_refused_with_the_reason(cameras, reason: str) -> None:
     with pytest.raises(ExtrinsicsError, match=reason) as caught:

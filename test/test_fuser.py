@@ -60,7 +60,7 @@ def test_a_camera_that_dies_and_comes_back_changes_nobody() -> None:
               for people in result.people]
     assert np.mean(spread[35:45]) > 1.3 * np.mean(spread[15:25])
     assert np.mean(spread[60:]) < 1.2 * np.mean(spread[15:25])
-    assert set(fuser.residuals) == {'camera0', 'camera1', 'camera2'}
+    assert set(fuser.drift) == {'camera0', 'camera1', 'camera2'}
 
 
 def test_nobody_seen_is_predicted_for_a_while_and_known_again() -> None:
@@ -183,7 +183,7 @@ def test_a_camera_knocked_out_of_place_is_seen_in_the_residuals_and_makes_no_sec
     result = told(Scene(crowd(3, 10), ring(4), Trouble(), 10), 50, fuser, knocked)
     assert result.twice == result.switches == 0
     assert result.error < 0.06
-    assert fuser.residuals['camera1'] > 2 * max(fuser.residuals[f'camera{n}'] for n in (0, 2, 3))
+    assert fuser.drift['camera1'].residual_px > 2 * max(fuser.drift[f'camera{n}'].residual_px for n in (0, 2, 3))
 
 
 def test_time_does_not_go_back_and_ids_are_not_given_again() -> None:

@@ -7,21 +7,21 @@ pytest.importorskip('diagnostic_msgs')
 
 from fakes import FakeEngine  # noqa: E402
 
-from pose3d_ros.ros.health import ERROR, OK, STALE, WARN, Health  # noqa: E402
+from pose3d_ros.ros.health import ERROR, OK, STALE, WARN, GroupHealth, Health  # noqa: E402
 
 
 @pytest.fixture
 def health():
     health = Health()
-    facts = health.facts
-    facts.state, facts.image_topic, facts.info_topic, facts.info_timeout_s = 'active', '/cam/image', '/cam/info', 5.0
-    facts.calibrated = True
+    health.facts.state, camera = 'active', health.camera
+    camera.image_topic, camera.info_topic, camera.info_timeout_s = '/cam/image', '/cam/info', 5.0
+    camera.calibrated, camera.why_silent = True, lambda: 'the cable is out'
     health.started()
     return health
 
 
-def judged(health, now, explain=lambda: 'the cable is out'):
-    status = health.report(now, explain)[0]
+def judged(health, now):
+    status = health.report(now)[0]
     return status.level, status.message
 
 
@@ -58,7 +58,7 @@ def test_images_that_stop_are_first_a_warning_and_then_an_error(health):
 
 
 def test_images_without_camera_info_are_a_warning_after_the_timeout(health):
-    health.facts.calibrated = False
+    health.camera.calibrated = False
     levels = []
     for tenth in range(100):
         health.arrived(tenth / 10)
@@ -69,7 +69,7 @@ def test_images_without_camera_info_are_a_warning_after_the_timeout(health):
 
 
 def test_a_refused_calibration_is_an_error_in_its_own_words(health):
-    health.facts.calibrated, health.facts.calibration_problem = False, '/cam/info: K[0] is 0'
+    health.camera.calibrated, health.camera.calibration_problem = False, '/cam/info: K[0] is 0'
     health.arrived(1.0)
     assert judged(health, 1.0) == (ERROR, '/cam/info: K[0] is 0')
 
@@ -138,8 +138,26 @@ def test_a_new_start_begins_with_a_clean_slate_but_goes_on_counting(health):
 
 def test_silence_without_a_known_cause_is_a_whole_sentence():
     health = Health()
-    health.facts.state, health.facts.image_topic = 'active', '/camera/image'
+    health.facts.state, health.camera.image_topic = 'active', '/camera/image'
     assert health.report(0.0)[0].message == 'no image yet on /camera/image'
     health.arrived(0.0)
-    assert health.report(2.0, lambda: '')[0].message == 'no image on /camera/image for 2.0 s'
-    assert health.report(2.0, lambda: 'unplugged')[0].message.endswith('for 2.0 s: unplugged')
+    assert health.report(2.0)[0].message == 'no image on /camera/image for 2.0 s'
+    health.camera.why_silent = lambda: 'unplugged'
+    assert health.report(2.0)[0].message.endswith('for 2.0 s: unplugged')
+
+
+def test_the_health_of_a_group_is_that_of_each_camera_and_the_engines_once():
+    group = GroupHealth()
+    group.name_cameras(['front', 'left'])
+    group.facts.state = 'active'
+    for name, health in group.cameras.items():
+        health.camera.image_topic, health.camera.calibrated = f'/{name}/image', True
+    work(group.cameras['front'], 0, 10)
+    statuses = {status.name: status for status in group.report(10.0)}
+    assert list(statuses) == ['front input', 'front pipeline', 'left input', 'left pipeline', 'engines']
+    assert statuses['front input'].level == OK and statuses['left input'].level == STALE
+    assert statuses['left input'].message == 'left: no image yet on /left/image'
+    group.name_cameras(['left', 'front', 'rear'])
+    assert [group.cameras[name].received for name in ('left', 'front', 'rear')] == [0, 100, 0]
+    group.facts.problem = 'cannot configure: no model'
+    assert [status.level for status in group.report(10.0) if 'pipeline' in status.name] == [ERROR] * 3

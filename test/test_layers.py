@@ -97,6 +97,7 @@ def test_torch_and_ros_stay_in_their_folders(path: Path) -> None:
 @pytest.mark.parametrize(('module', 'unwanted'), [
     ('pose3d_ros.pipeline', ('torch', 'rclpy', 'onnx', 'tflite', 'matplotlib')),
     ('pose3d_ros.cli.main', ('torch', 'rclpy', 'onnx', 'onnxruntime')),
+    ('pose3d_ros.cli.calibrate', ('torch', 'rclpy', 'rosbags', 'onnx', 'tflite')),  # bags are read without ROS
     pytest.param('pose3d_ros.ros.mono_node', ('torch', 'onnx', 'tflite', 'matplotlib'), marks=pytest.mark.ros),
 ])
 def test_importing_costs_nothing_it_does_not_need(module: str, unwanted: tuple[str, ...]) -> None:

@@ -18,6 +18,8 @@ from pose3d_ros.fuse.observations import LIMB, Observations, observe, usable
 from pose3d_ros.fuse.views import View
 from pose3d_ros.skeleton import HUMAN17
 
+NOBODY_MEANT = np.full(100, -1)  # by cameras' own trackers
+
 
 def sightings(scene: Scene, frame: int = 0) -> Observations:
     return observe(scene.views(frame), scene.stamp_ns(frame), Counter())
@@ -64,23 +66,23 @@ def test_sightings_go_to_the_people_who_are_followed_and_exchanged_sides_are_nam
     scene = Scene(crowd(6, 2), ring(4), Trouble(outliers=0.1, swaps=0.3), 2)
     seen, truth = sightings(scene), scene.truth(0)[:, LIMB]
     small = np.broadcast_to(0.02**2 * np.eye(3), (6, 12, 3, 3))
-    cost, exchanged = match.track_costs(seen, truth, np.zeros_like(truth), small, small)
-    row = match.assign(seen, cost, list(range(1, 7)), {})
+    compared = match.compare(seen, truth, np.zeros_like(truth), small, small)
+    row = match.assign(seen, compared.cost, NOBODY_MEANT[:len(seen)])
     np.testing.assert_array_equal(row, who(seen))
-    flipped = exchanged[:, row, np.arange(len(seen))].all(axis=0)
+    flipped = compared.exchanged[:, row, np.arange(len(seen))].all(axis=0)
     assert 0.1 < flipped.mean() < 0.6
     straight = sightings(Scene(crowd(6, 2), ring(4), Trouble(outliers=0.1), 2))
-    assert not match.track_costs(straight, truth, np.zeros_like(truth), small, small)[1][:, who(straight),
-                                                                                        np.arange(len(straight))].any()
+    exchanged = match.compare(straight, truth, np.zeros_like(truth), small, small).exchanged
+    assert not exchanged[:, who(straight), np.arange(len(straight))].any()
 
 
 def test_what_a_camera_remembers_decides_only_between_people_who_fit() -> None:
     seen = sightings(Scene([Walker((0.0, 0.0))], ring(1)))
-    ids, memory = [7, 8], {seen.key[0]: 8}
-    assert match.assign(seen, np.array([[1.0], [1.5]]), ids, memory).tolist() == [1]
-    assert match.assign(seen, np.array([[1.0], [1.5]]), ids, {}).tolist() == [0]
-    assert match.assign(seen, np.array([[1.0], [50.0]]), ids, memory).tolist() == [0]
-    assert match.assign(seen, np.array([[50.0], [50.0]]), ids, memory).tolist() == [-1]
+    second = np.array([1])
+    assert match.assign(seen, np.array([[1.0], [1.5]]), second).tolist() == [1]
+    assert match.assign(seen, np.array([[1.0], [1.5]]), NOBODY_MEANT[:1]).tolist() == [0]
+    assert match.assign(seen, np.array([[1.0], [8.0]]), second).tolist() == [0]
+    assert match.assign(seen, np.array([[8.0], [8.0]]), second).tolist() == [-1]
 
 
 def test_a_sighting_of_somebody_else_is_evicted() -> None:
@@ -150,10 +152,14 @@ def test_bones_draw_what_is_uncertain() -> None:
     direction = (body[0, wrist] - body[0, elbow]) / np.linalg.norm(body[0, wrist] - body[0, elbow])
     off[0, wrist] += 0.2 * direction
     doubt[0, wrist] = 0.3**2 * np.eye(3)
-    pulled = bones.pulled(off, doubt)
+    pulled, surer = bones.pulled(off, doubt)
     assert np.linalg.norm(pulled[0, wrist] - body[0, wrist]) < 0.01
     assert np.linalg.norm(pulled[0] - body[0], axis=-1)[np.arange(17) != wrist].max() < 0.01
-    np.testing.assert_allclose(BoneLengths().pulled(off[:0], doubt[:0]), off[:0])
+    assert np.sqrt(direction @ surer[0, wrist] @ direction) < 0.05   # the length says how far the wrist is
+    across = np.cross(direction, (0.0, 0.0, 1.0)) / np.linalg.norm(np.cross(direction, (0.0, 0.0, 1.0)))
+    assert np.sqrt(across @ surer[0, wrist] @ across) == pytest.approx(0.3)
+    assert (np.linalg.eigvalsh(surer) > 0).all()
+    assert BoneLengths().pulled(off[:0], doubt[:0])[0].shape == (0, 17, 3)
 
 
 def test_the_middle_of_the_body_comes_from_mono_3d_wherever_that_stands() -> None:

@@ -5,37 +5,37 @@ import pytest
 import yaml
 
 from pose3d_ros.detect import DetectSettings
+from pose3d_ros.fuse.fuser import FuseSettings
 from pose3d_ros.refine import RefineSettings
-from pose3d_ros.ros.params import (
-    MONO,
-    NODES,
-    VIDEO,
-    Parameter,
-    ParameterError,
-    check_overrides,
-    markdown_text,
-    settings_of,
-    yaml_text,
-)
+from pose3d_ros.ros.param_tables import FILES, FUSION, MONO, MULTI, NODES, VIDEO
+from pose3d_ros.ros.params import Parameter, ParameterError, check_overrides, markdown_text, settings_of, yaml_text
 from pose3d_ros.track import TrackSettings
 
-CONFIG = Path(__file__).parents[1] / 'config' / 'mono.yaml'
-DEFAULTS = {parameter.name: parameter.default for parameter in MONO}
+ROOT = Path(__file__).parents[1]
+DEFAULTS = {parameter.name: parameter.default for parameter in (*MONO, *FUSION)}
 
 
-def test_the_yaml_file_has_every_parameter_with_its_default_and_nothing_else():
-    file = yaml.safe_load(CONFIG.read_text())
+@pytest.mark.parametrize('name', FILES)
+def test_a_yaml_file_has_every_parameter_with_its_default_and_nothing_else(name):
+    file = yaml.safe_load((ROOT / 'config' / f'{name}.yaml').read_text())
     assert {node.rsplit('/', 1)[1]: body['ros__parameters'] for node, body in file.items()} == {
-        node: {parameter.name: parameter.default for parameter in table} for node, table in NODES.items()}
+        node: {parameter.name: parameter.default for parameter in NODES[node]} for node in FILES[name]}
 
 
-def test_the_yaml_file_is_the_generated_one():
-    assert CONFIG.read_text() == yaml_text(NODES), 'run: python -m pose3d_ros.ros.params > config/mono.yaml'
+@pytest.mark.parametrize('name', FILES)
+def test_a_yaml_file_is_the_generated_one(name):
+    text = yaml_text(name, {node: NODES[node] for node in FILES[name]})
+    assert (ROOT / 'config' / f'{name}.yaml').read_text() == text, f'run the command in config/{name}.yaml'
+
+
+def test_every_node_has_its_parameters_in_a_file():
+    assert {node for nodes in FILES.values() for node in nodes} == set(NODES)
+    assert {path.stem for path in (ROOT / 'config').glob('*.yaml')} == set(FILES)
 
 
 def test_the_documentation_is_the_generated_one():
     command = 'python -m pose3d_ros.ros.params --markdown > docs/parameters.md'
-    assert (CONFIG.parents[1] / 'docs' / 'parameters.md').read_text() == markdown_text(NODES), f'run: {command}'
+    assert (ROOT / 'docs' / 'parameters.md').read_text() == markdown_text(NODES), f'run: {command}'
 
 
 @pytest.mark.parametrize('table', NODES.values(), ids=NODES)
@@ -49,11 +49,12 @@ def test_every_parameter_is_described_and_its_default_allowed(table):
             assert parameter.low is not None and parameter.high is not None
 
 
-@pytest.mark.parametrize('kind', [DetectSettings, TrackSettings, RefineSettings])
-def test_settings_start_from_the_defaults_of_the_stage_and_take_a_change(kind):
-    assert settings_of(kind, MONO, DEFAULTS) == kind()
-    number = next(p for p in MONO if p.settings is kind and p.type_name in ('int', 'float'))
-    changed = settings_of(kind, MONO, {**DEFAULTS, number.name: type(number.default)(number.high)})
+@pytest.mark.parametrize('kind, table', [(DetectSettings, MONO), (TrackSettings, MONO), (RefineSettings, MULTI),
+                                         (FuseSettings, FUSION)])
+def test_settings_start_from_the_defaults_of_the_stage_and_take_a_change(kind, table):
+    assert settings_of(kind, table, DEFAULTS) == kind()
+    number = next(p for p in table if p.settings is kind and p.type_name in ('int', 'float'))
+    changed = settings_of(kind, table, {**DEFAULTS, number.name: type(number.default)(number.high)})
     assert changed == dataclasses.replace(kind(), **{number.name: number.high})
 
 
@@ -82,3 +83,23 @@ def test_a_bad_value_is_refused_with_what_is_allowed(name, value, complaint):
 def test_allowed_values_in_words():
     assert Parameter('x', 1.0, 'An x.', 'm', 0.0, 2.0).allowed == '0 .. 2'
     assert Parameter('x', True, 'An x.').allowed == ''
+
+
+@pytest.mark.parametrize('value, complaint', [
+    ('front', "write ['front', 'left', 'right']"), ([], 'list of names'), (None, 'list of names'), ([1], 'list of'),
+    (['front', 'left', 'front'], 'front is there twice'), (['2nd'], "'2nd' cannot be part of a topic"),
+    (['the left'], "'the left' cannot"), (['a__b'], "'a__b' cannot"), ([''], "'' cannot"), (['a/b'], "'a/b' cannot"),
+])
+def test_a_list_that_does_not_name_cameras_is_refused(value, complaint):
+    with pytest.raises(ParameterError, match='cameras') as error:
+        check_overrides(FUSION, {'cameras': value})
+    assert complaint in str(error.value)
+
+
+def test_a_list_of_names_is_taken():
+    check_overrides(FUSION, {'cameras': ['front', 'cam_02', '_x']})
+    assert next(p for p in MULTI if p.name == 'cameras').type_name == 'list[str]'
+
+
+def test_what_a_camera_is_told_alone_it_is_told_among_others():
+    assert MULTI[1:] == MONO

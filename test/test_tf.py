@@ -16,10 +16,12 @@ from diagnostic_msgs.msg import DiagnosticStatus  # noqa: E402
 from geometry_msgs.msg import TransformStamped  # noqa: E402
 from scipy.spatial.transform import Rotation  # noqa: E402
 
+import pose3d_ros.ros  # noqa: E402
 from pose3d_ros.camera import Camera  # noqa: E402
 from pose3d_ros.records import Frame, GroundPlane  # noqa: E402
 from pose3d_ros.ros.floor import Floor  # noqa: E402
-from pose3d_ros.ros.params import MONO, ParameterError  # noqa: E402
+from pose3d_ros.ros.param_tables import MONO  # noqa: E402
+from pose3d_ros.ros.params import ParameterError  # noqa: E402
 from pose3d_ros.ros.tf import NoTransformError, TfUnavailableError, Transforms  # noqa: E402
 
 VALUES = {parameter.name: parameter.default for parameter in MONO}
@@ -161,8 +163,12 @@ def test_closing_ends_listening():
     assert listener.unregistered
 
 
-def test_without_tf2_ros_the_node_says_how_to_get_it_and_can_go_without(ros, monkeypatch):
+def test_without_tf2_the_node_says_how_to_get_it_and_can_go_without(ros, monkeypatch):
     monkeypatch.setitem(sys.modules, 'tf2_ros', None)   # as if it were not installed
+    monkeypatch.setitem(sys.modules, 'tf2_msgs', None)
+    monkeypatch.setitem(sys.modules, 'tf2_msgs.msg', None)
+    monkeypatch.delitem(sys.modules, 'pose3d_ros.ros.transform_buffer', raising=False)
+    monkeypatch.delattr(pose3d_ros.ros, 'transform_buffer', raising=False)
     with pytest.raises(TfUnavailableError, match='tf2-ros-py'):
         Transforms.listen(None)
     with Bench(autostart=False, ground_source='tf') as bench:

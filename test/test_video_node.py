@@ -19,12 +19,13 @@ from rclpy.node import Node  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
 from rclpy.qos import QoSProfile  # noqa: E402
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image  # noqa: E402
+from std_msgs.msg import Header  # noqa: E402
 from test_footage import write_folder, write_video  # noqa: E402
 
 from pose3d_ros.calibration import save_camera  # noqa: E402
 from pose3d_ros.camera import Camera  # noqa: E402
 from pose3d_ros.msg import People3D  # noqa: E402
-from pose3d_ros.ros.convert import camera_from_info, stamp_ns  # noqa: E402
+from pose3d_ros.ros.convert import camera_from_info, stamp_ns, to_stamp  # noqa: E402
 from pose3d_ros.ros.images import decode_compressed, decode_image  # noqa: E402
 from pose3d_ros.ros.managed import spinner  # noqa: E402
 from pose3d_ros.ros.params import ParameterError  # noqa: E402
@@ -133,6 +134,51 @@ def test_a_loop_goes_on_with_rising_stamps_until_it_is_stopped(ros, clip):
         assert show.play() == 0
         assert len(show.images) > 5
         assert (np.diff([stamp_ns(image.header.stamp) for image in show.images]) > 0).all()
+
+
+def test_two_nodes_with_one_start_play_in_step(ros, clip):
+    start, clip = time.time() + 1.0, {**clip, 'rate': 5.0}
+    with Screening(**clip, start_at=start) as first, Screening(**clip, start_at=start) as second:
+        playing = threading.Thread(target=first.play)
+        playing.start()
+        time.sleep(0.3)  # the other one comes later
+        assert second.play() == 0
+        playing.join()
+        wait_for(lambda: len(first.images) == len(second.images) == 5)
+        stamps = [[stamp_ns(image.header.stamp) for image in show.images] for show in (first, second)]
+        assert stamps[0] == stamps[1] == [round(1e9 * start) + number * 200_000_000 for number in range(5)]
+        assert np.abs(np.subtract(first.times, second.times)).max() < 0.2
+
+
+def test_what_is_late_is_left_out_and_delays_nothing(ros, clip):
+    start = time.time() - 0.1
+    with Screening(**clip, rate=5.0, start_at=start) as show:
+        assert show.play() == 0
+        wait_for(lambda: len(show.images) == show.node.published)
+        assert show.node.left_out >= 1 and show.node.published == 5 - show.node.left_out  # it waited for the watcher
+        numbers = [(stamp_ns(image.header.stamp) - round(1e9 * start)) / 200_000_000 for image in show.images]
+        assert set(numbers) <= set(range(1, 5)) and (np.diff(numbers) > 0).all()
+        assert time.time() - start < 1.0 + 1.0  # as if none had been late; then the time of the last delivery
+
+
+def test_in_step_at_the_pace_of_people_a_late_node_joins_where_the_others_are(ros, clip):
+    start_ns = time.time_ns() // 1000 * 1000
+    with Screening(answer_after=0.0, **clip, pace='consumed', start_at=1e-9 * start_ns) as show:
+        show.node._take_people(People3D(header=Header(stamp=to_stamp(start_ns + 2 * 40_000_000 + 1000))))
+        assert show.play() == 0
+        stamps = [stamp_ns(image.header.stamp) - start_ns for image in show.images]
+        np.testing.assert_allclose(stamps, [3 * 40_000_000, 4 * 40_000_000], atol=1000)
+        assert show.node.left_out == 3
+
+
+def test_a_start_that_is_set_later_is_waited_for(ros, clip):
+    with Screening(**clip, rate=5.0, start_at=-1.0) as show:
+        start = time.time() + 1.5
+        threading.Timer(1.0, lambda: show.node.set_parameters([Parameter('start_at', value=start)])).start()
+        assert show.play() == 0
+        assert time.time() > start and show.node.published + show.node.left_out == 5
+        wait_for(lambda: len(show.images) == show.node.published)
+        assert stamp_ns(show.images[-1].header.stamp) == round(1e9 * start) + 4 * 200_000_000
 
 
 def test_without_a_subscriber_it_starts_after_the_time_given(ros, clip):

@@ -11,10 +11,11 @@ from xml.etree import ElementTree
 
 import numpy as np
 import yaml
+from numpy.typing import NDArray
 
 from pose3d_ros.calibration.kalibr import is_kalibr, read_kalibr
 from pose3d_ros.calibration.opencv_storage import read_opencv
-from pose3d_ros.calibration.own import read_own
+from pose3d_ros.calibration.own import read_own, read_places
 from pose3d_ros.calibration.places import CalibratedCamera
 from pose3d_ros.calibration.qualisys import read_qualisys
 from pose3d_ros.calibration.toml_cameras import read_toml
@@ -36,11 +37,7 @@ def load_calibration(path: str | Path, *, unit_m: float | None = None,
     CalibrationError naming the file, the camera and the value at fault.
     """
     path = Path(path).expanduser()
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise CalibrationError(f'{path}: cannot be read ({error.strerror}); check the path') from None
-    cameras = _read(data, path, unit_m, size)
+    cameras = _read(_content(path), path, unit_m, size)
     if unit_m is not None:
         _check_apart(cameras, str(path))
     return cameras
@@ -60,6 +57,42 @@ def load_camera(path: str | Path, name: str = '') -> CalibratedCamera:
     if len(cameras) > 1:
         raise CalibrationError(f'{path}: holds several cameras, name one of: {known}')
     return next(iter(cameras.values()))
+
+
+def load_places(path: str | Path) -> dict[str, NDArray[np.float64]]:
+    """Return camera_T_world (4, 4) of the cameras of a calibration file by name, of those that have a place.
+
+    Reads what load_calibration reads, and files of this project whose cameras have no intrinsics. Raises
+    CalibrationError, also where no camera has a place.
+    """
+    path = Path(path).expanduser()
+    data = _content(path)
+    document = _own_document(data)
+    if document is not None:
+        places = read_places(document, str(path))
+    else:
+        places = {name: camera.camera_T_world for name, camera in _read(data, path, None, None).items()
+                  if camera.camera_T_world is not None}
+    if not places:
+        raise CalibrationError(f'{path}: none of the cameras has a place (camera_T_world); find their places with '
+                               'pose3d calibrate extrinsics')
+    return places
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise CalibrationError(f'{path}: cannot be read ({error.strerror}); check the path') from None
+
+
+def _own_document(data: bytes) -> Mapping[str, Any] | None:
+    """Return the parsed file where it is this project's own of several cameras, else None."""
+    try:
+        document = yaml.safe_load(data)
+    except (yaml.YAMLError, ValueError):
+        return None  # of another tool, or broken: _read tells
+    return document if isinstance(document, Mapping) and 'cameras' in document else None
 
 
 def _read(data: bytes, path: Path, unit_m: float | None, size: tuple[int, int] | None) -> dict[str, CalibratedCamera]:

@@ -14,6 +14,8 @@ Several cameras:
           rotation: [rx, ry, rz]    # rotation vector: axis times angle, rad
           translation: [x, y, z]    # m
 
+In a file of places alone, the cameras have nothing but camera_T_world.
+
 The intrinsics are those of the images that will be used, not of the sensor: no region, no binning.
 """
 
@@ -29,7 +31,7 @@ import yaml
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from pose3d_ros.calibration.places import CalibratedCamera, pose_of_vectors
+from pose3d_ros.calibration.places import CalibratedCamera, pose_of, pose_of_vectors
 from pose3d_ros.calibration.values import mapping, numbers
 from pose3d_ros.camera import CalibrationError, Camera
 
@@ -40,15 +42,26 @@ def read_own(document: Mapping[str, Any], source: str, name: str) -> dict[str, C
     Raises CalibrationError.
     """
     if 'cameras' in document:
-        entries = document['cameras']
-        if not isinstance(entries, Mapping) or not entries:
-            raise CalibrationError(f"{source}: 'cameras' must map at least one name to a camera")
+        entries = _cameras(document, source)
     elif 'camera_matrix' in document:
         entries = {document.get('camera_name') or name: document}
     else:
         raise CalibrationError(f"{source}: neither 'cameras' nor 'camera_matrix' in it; expected a camera_info YAML of "
                                'ROS or a calibration file of another tool (docs/calibration.md)')
     return {str(key): _camera(entry, f'{source}: camera {key}') for key, entry in entries.items()}
+
+
+def read_places(document: Mapping[str, Any], source: str) -> dict[str, NDArray[np.float64]]:
+    """Return camera_T_world (4, 4) of those cameras of a parsed file with `cameras` that have one.
+
+    Raises CalibrationError.
+    """
+    places = {}
+    for name, entry in _cameras(document, source).items():
+        where = f'{source}: camera {name}'
+        if 'camera_T_world' in mapping(entry, where):
+            places[str(name)] = _pose(entry['camera_T_world'], f'{where}: camera_T_world')
+    return places
 
 
 def save_camera(path: str | Path, camera: Camera, name: str = 'camera') -> None:
@@ -65,17 +78,34 @@ def save_calibration(path: str | Path, cameras: Mapping[str, CalibratedCamera], 
         entries[name] = _entry(calibrated.camera)
         pose = calibrated.camera_T_world
         if pose is not None:
-            rotation = Rotation.from_matrix(pose[:3, :3]).as_rotvec()
-            entries[name]['camera_T_world'] = {'rotation': [float(v) for v in rotation],
-                                               'translation': [float(v) for v in pose[:3, 3]]}
-    head = ''.join(f'# {line}'.rstrip() + '\n' for line in comment.splitlines())
-    _write(Path(path), head + _dump({'cameras': entries}))
+            entries[name]['camera_T_world'] = _vectors(pose)
+    _write(Path(path), _head(comment) + _dump({'cameras': entries}))
+
+
+def save_places(path: str | Path, places: Mapping[str, NDArray[np.float64]], comment: str = '') -> None:
+    """Write a file of places alone: camera_T_world (4, 4) by name of camera; comment (several lines) at its head.
+
+    Raises CalibrationError for what is no rotation, or not finite.
+    """
+    entries = {name: {'camera_T_world': _vectors(pose_of(pose[:3, :3], pose[:3, 3], f'{path}: camera {name}'))}
+               for name, pose in places.items()}
+    _write(Path(path), _head(comment) + _dump({'cameras': entries}))
+
+
+def _cameras(document: Mapping[str, Any], source: str) -> Mapping[Any, Any]:
+    entries = document['cameras']
+    if not isinstance(entries, Mapping) or not entries:
+        raise CalibrationError(f"{source}: 'cameras' must map at least one name to a camera")
+    return entries
 
 
 def _camera(entry: Any, source: str) -> CalibratedCamera:
     model = mapping(entry, source).get('distortion_model', '')
     if not isinstance(model, str):
         raise CalibrationError(f'{source}: distortion_model is not a name')
+    if 'camera_T_world' in entry and not {'image_width', 'camera_matrix'} & set(entry):
+        raise CalibrationError(f'{source}: is a place without intrinsics; give a calibration that has image_width, '
+                               'image_height and camera_matrix too')
     distortion = _matrix(entry, 'distortion_coefficients', source) if 'distortion_coefficients' in entry else []
     camera = Camera.from_info(_count(entry, 'image_width', source), _count(entry, 'image_height', source),
                               _matrix(entry, 'camera_matrix', source), distortion, model, topic=source)
@@ -89,6 +119,11 @@ def _pose(entry: Any, source: str) -> NDArray[np.float64]:
         raise CalibrationError(f'{source}: is not a mapping with rotation and translation')
     rotation, translation = (numbers(entry.get(key), f'{source}: {key}') for key in ('rotation', 'translation'))
     return pose_of_vectors(rotation, translation, source)
+
+
+def _vectors(pose: NDArray[np.float64]) -> dict[str, list[float]]:
+    return {'rotation': [float(v) for v in Rotation.from_matrix(pose[:3, :3]).as_rotvec()],
+            'translation': [float(v) for v in pose[:3, 3]]}
 
 
 def _count(entry: Mapping[str, Any], key: str, source: str) -> int:
@@ -118,6 +153,10 @@ def _entry(camera: Camera) -> dict[str, Any]:
 
 def _block(data: list[float], rows: int) -> dict[str, Any]:
     return {'rows': rows, 'cols': len(data) // rows, 'data': data}
+
+
+def _head(comment: str) -> str:
+    return ''.join(f'# {line}'.rstrip() + '\n' for line in comment.splitlines())
 
 
 def _dump(document: Mapping[str, Any]) -> str:

@@ -20,22 +20,23 @@ _OURS = ('detector_model', 'search_model', 'runtime', 'precision', 'max_people')
 def asked_for(path: Path, cameras: int = 1, store: ModelStore | None = None) -> list[tuple[Network, str]]:
     """Return the networks that the nodes of a parameter file open on TensorRT, with the wanted precision of each.
 
-    cameras: of one process. What a node's section does not name is at its default. Raises UserError naming the file,
-    and what network() raises.
+    cameras: of one process, where the file does not name them. What a node's section does not name is at its default.
+    Raises UserError naming the file, and what network() raises.
     """
     asked: dict[tuple[Network, str], None] = {}
     sections = [section for node, section in _sections(_read(path))
-                if node.endswith('mono_node') or any(name in section for name in _OURS)]
+                if node.endswith(('mono_node', 'multi_node')) or any(name in section for name in _OURS)]
     if not sections:
         raise UserError(f'{path}: no ros__parameters with any of {", ".join(_OURS)}; give the file of mono_node, '
                         'such as a copy of config/mono.yaml')
     for section in sections:
         if section.get('runtime', 'auto') in ('auto', 'tensorrt'):
-            precision, people = _precision(path, section), _people(path, section)
+            precision, people, named = _precision(path, section), _people(path, section), section.get('cameras')
+            count = len(named) if isinstance(named, list) and named else cameras
             names = (section.get('search_model', 'blazepose'), section.get('detector_model', 'full'), LIFTER)
             for name in names:
                 name = SEARCH if name == 'blazepose' else str(name)
-                asked[network(name, people, cameras, store), precision] = None
+                asked[network(name, people, count, store), precision] = None
     return list(asked)
 
 

@@ -8,29 +8,29 @@ from __future__ import annotations
 
 import argparse
 import json
-import queue
-import subprocess
 import sys
-import threading
-import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pose3d_ros.cli import engines, floor
+from pose3d_ros.cli import demo_multi, engines, floor
 from pose3d_ros.cli.errors import UserError
-from pose3d_ros.cli.nodes import Processes, interrupted_by_termination, private_domain, require_ros
+from pose3d_ros.cli.nodes import (
+    Processes,
+    interrupted_by_termination,
+    node_command,
+    private_domain,
+    require_ros,
+)
+from pose3d_ros.cli.performance import HELD, perform
 from pose3d_ros.cli.places import config_file
-from pose3d_ros.cli.progress import progress
 from pose3d_ros.cli.run import camera_for, level_of
 from pose3d_ros.cli.video import VideoReader
+from pose3d_ros.ros.in_step import VIDEO_IN_STEP
 from pose3d_ros.runtime.store import ModelStore
 
-_START_S = 90.0  # for the nodes to come up: a GPU engine may have to be loaded
-_STALL_S = 60.0  # without a frame: something is wrong
 _CALIBRATION, _CAMERA = 'samples/single_person.yaml', 'cam01'
 
 
@@ -52,15 +52,22 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument('--video', type=Path, metavar='FILE', help='default: camera 1 of the sample footage')
     parser.add_argument('--calibration', type=Path, metavar='FILE', help='of the camera that took the video')
     parser.add_argument('--camera', default='', metavar='NAME', help='which camera of the calibration file')
-    parser.add_argument('--out', type=Path, default=Path('out/demo'), metavar='DIR', help='default: out/demo')
+    parser.add_argument('--out', type=Path, metavar='DIR', help='default: out/demo')
+    demo_multi.add_options(parser)
     engines.add_model_options(parser)
     floor.add_floor_options(parser)
     engines.add_engine_options(parser)
-    parser.add_argument('--params', type=Path, metavar='FILE', help='of the nodes (default: config/mono.yaml)')
+    parser.add_argument('--params', type=Path, metavar='FILE',
+                        help='of the nodes (default: config/mono.yaml, or multi.yaml with --multi)')
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the nodes on the video and wait for the recording."""
+    if args.multi is not None:
+        return demo_multi.run(args)
+    if args.cameras or args.one_process:
+        raise UserError('--cameras and --one-process are for several cameras; say --multi')
+    out = args.out or Path('out/demo')
     ground = floor.floor_of(args)
     source = chosen_source(args.video, args.calibration, args.camera)
     video = VideoReader(source.video)
@@ -73,8 +80,8 @@ def run(args: argparse.Namespace) -> int:
         print(f'{source.video.name}: {video.width}x{video.height}, {video.count} frames; ROS_DOMAIN_ID='
               f'{environment["ROS_DOMAIN_ID"]} while it runs', flush=True)
         with Processes(environment) as processes:
-            _play(processes, args, source, video, level_of(camera, ground))
-    show(args.out)
+            _play(processes, args, source, video, level_of(camera, ground), out)
+    show(out)
     return 0
 
 
@@ -89,89 +96,22 @@ def chosen_source(video: Path | None, calibration: Path | None, camera: str) -> 
     return Source(video, calibration, camera)
 
 
-def node_command(node: str, params: Path, **parameters: Any) -> list[str]:
-    """Return the command that runs a node of this package with a parameter file and single parameters on top."""
-    program = f'import sys; from pose3d_ros.ros.{node} import main; sys.exit(main())'
-    command = [sys.executable, '-c', program, '--ros-args', '--params-file', str(params)]
-    for name, value in parameters.items():
-        command += ['-p', f'{name}:={json.dumps(value)}']  # JSON, so that a folder called 007 stays a string
-    return command
-
-
 def _play(processes: Processes, args: argparse.Namespace, source: Source, video: VideoReader,
-          levelled: NDArray[np.float64] | None) -> None:
-    """Start the three processes in order, show progress, and return when the recording is complete."""
+          levelled: NDArray[np.float64] | None, out: Path) -> None:
+    """Start the three processes and return when the recording is complete."""
     params = args.params or config_file('mono.yaml')
     about = {'video': str(source.video), 'model': args.model}
     recorder = processes.start('recorder', [
-        sys.executable, '-m', 'pose3d_ros.cli.recorder', '--out', str(args.out), '--fps', str(video.fps),
+        sys.executable, '-m', 'pose3d_ros.cli.recorder', '--out', str(out), '--fps', str(video.fps),
         '--frames', str(video.count), '--about', json.dumps(about),
         '--levelled', json.dumps(None if levelled is None else levelled.tolist())], talks=True)
     processes.start('mono_node', node_command('mono_node', params, **{
         'qos_overrides./image_annotated.publisher.depth': 20,  # the recorder wants every image, late or not
         **floor.node_parameters(args), **engines.node_parameters(args)}))
-    news = _Listener(recorder)
-    _wait_until_ready(processes, news)
     processes.start('video_node', node_command(
         'video_node', params, video=str(source.video), calibration=str(source.calibration), camera_name=source.camera,
-        pace='consumed'))
-    with progress(total=video.count or None, unit='frame', desc='demo') as bar:
-        heard, told = time.monotonic(), False
-        while not processes.ended('recorder'):
-            frames = news.latest('frames', wait_s=0.1)
-            if frames is not None:
-                bar.update(frames - bar.n)
-                heard = time.monotonic()
-            _must_run(processes, 'mono_node')
-            if not told and processes.ended('video_node'):
-                told = True
-                assert recorder.stdin is not None
-                recorder.stdin.close()  # no more images will come
-            if time.monotonic() - heard > _STALL_S:
-                raise UserError(f'no people for {_STALL_S:.0f} s. Last words of mono_node:\n'
-                                f'{processes.last_words("mono_node")}\nof video_node:\n'
-                                f'{processes.last_words("video_node")}')
-        frames = news.latest('frames')
-        bar.update((frames or bar.n) - bar.n)
-
-
-def _wait_until_ready(processes: Processes, news: _Listener) -> None:
-    deadline = time.monotonic() + _START_S
-    while news.latest('ready', wait_s=0.1) is None:
-        _must_run(processes, 'recorder', 'mono_node')
-        if time.monotonic() > deadline:
-            raise UserError(f'mono_node did not come up within {_START_S:.0f} s. Its last words:\n'
-                            f'{processes.last_words("mono_node")}')
-
-
-def _must_run(processes: Processes, *names: str) -> None:
-    for name in names:
-        if processes.ended(name):
-            raise UserError(f'{name} ended before its time. Its last words:\n{processes.last_words(name)}')
-
-
-class _Listener:
-    """Reads what a process says (lines of JSON) without ever keeping anybody waiting."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self._said: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
-        threading.Thread(target=self._listen, args=(process,), daemon=True).start()
-
-    def latest(self, key: str, wait_s: float = 0.0) -> Any:
-        """Return the newest value said for a key; None when nothing was said about it within wait_s."""
-        value = None
-        try:
-            said = self._said.get(timeout=wait_s) if wait_s else self._said.get_nowait()
-            while True:
-                value = said.get(key, value)
-                said = self._said.get_nowait()
-        except queue.Empty:
-            return value
-
-    def _listen(self, process: subprocess.Popen[str]) -> None:
-        assert process.stdout is not None
-        for line in process.stdout:
-            self._said.put(json.loads(line))
+        **VIDEO_IN_STEP, **HELD))
+    perform(processes, recorder, ['mono_node'], ['video_node'], video.count)
 
 
 def show(out: Path) -> None:

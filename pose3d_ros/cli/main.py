@@ -90,6 +90,8 @@ def _cure_for_missing(module: str) -> str | None:
         return _NEEDS_TORCH
     if package in ('rclpy', 'rosidl_parser', 'sensor_msgs', 'diagnostic_msgs') or module == 'pose3d_ros.msg':
         return _NEEDS_ROS
+    if package == 'rosbags':
+        return 'reading bags needs it: pip install rosbags'
     return None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import signal
 import socket
@@ -12,6 +13,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from pose3d_ros.cli.errors import UserError
 from pose3d_ros.cli.places import config_file
@@ -82,7 +84,22 @@ class Processes:
                     pipe.close()
 
     def _log(self, name: str) -> Path:
-        return Path(self._logs.name) / f'{name}.log'
+        return Path(self._logs.name) / f'{name.replace("/", ".")}.log'
+
+
+def node_command(node: str, params: Path, namespace: str = '/', remap: Mapping[str, str] | None = None,
+                 **parameters: Any) -> list[str]:
+    """Return the command that runs a node of this package with a parameter file and single parameters on top.
+
+    remap: topics by the names that the node has for them.
+    """
+    program = f'import sys; from pose3d_ros.ros.{node} import main; sys.exit(main())'
+    command = [sys.executable, '-c', program, '--ros-args', '--params-file', str(params), '-r', f'__ns:={namespace}']
+    for ours, theirs in (remap or {}).items():
+        command += ['-r', f'{ours}:={theirs}']
+    for name, value in parameters.items():
+        command += ['-p', f'{name}:={json.dumps(value)}']  # JSON, so that a folder called 007 stays a string
+    return command
 
 
 @contextmanager

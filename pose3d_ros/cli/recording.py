@@ -83,12 +83,24 @@ class Recording:
 
     def add_image(self, stamp_ns: int, image: NDArray[np.uint8]) -> None:
         """Append the annotated image (H, W, 3) BGR of a frame whose people have been added."""
-        scale = min(1.0, self._longest / max(image.shape[:2]))
-        width, height = (2 * round(side * scale / 2) for side in (image.shape[1], image.shape[0]))  # encoders want even
-        small = np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
+        small = self._fitted(image)
         self._video.write(small)
         if stamp_ns in self._people:
             self._moments[stamp_ns] = Moment(stamp_ns, small, self._people[stamp_ns])
+
+    @property
+    def pictured(self) -> dict[int, list[Person3D]]:
+        """Return the people of the moments that picture.png shows, by stamp."""
+        return self._people
+
+    def add_moment(self, stamp_ns: int, image: NDArray[np.uint8]) -> None:
+        """Take the annotated image (H, W, 3) BGR of one of these moments, for a recording without a video."""
+        self._moments[stamp_ns] = Moment(stamp_ns, self._fitted(image), self._people[stamp_ns])
+
+    def _fitted(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        scale = min(1.0, self._longest / max(image.shape[:2]))
+        width, height = (2 * round(side * scale / 2) for side in (image.shape[1], image.shape[0]))  # encoders want even
+        return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
     def finish(self, summary: Mapping[str, object]) -> None:
         """Complete all files; summary gets `frames` and `frames_with_people` in front."""

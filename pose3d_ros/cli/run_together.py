@@ -29,7 +29,7 @@ from pose3d_ros.records import Frame, Person3D
 from pose3d_ros.skeleton import LIMBS12, select
 
 WORLD = 'world'
-_LONGEST = 1920      # px, of the annotated video: several images share it
+LONGEST = 1920      # px, of the annotated video: several images share it
 _FEWEST_FRAMES = 10  # of a person, to say how steady its limbs are
 
 
@@ -58,7 +58,7 @@ def cameras_of(calibration: Path, videos: Sequence[Path], names: Sequence[str] =
     Raises UserError for a single video, two videos of one camera, and cameras that are unknown or have no place.
     """
     if len(videos) < 2:
-        raise UserError('--together needs the videos of two cameras at least')
+        raise UserError('the videos of two cameras at least are needed to fuse what they show')
     if names and len(names) != len(videos):
         raise UserError(f'--cameras: {len(names)} given for {len(videos)} videos; give one for each, in order')
     known = load_calibration(calibration)
@@ -122,7 +122,7 @@ def record(team: Team, footage: Synchronised, out: Path) -> dict[str, Any]:
     tracks: dict[int, list[NDArray[np.float64]]] = defaultdict(list)
     counts: Counter[int] = Counter()
     started = time.perf_counter()
-    with Recording(out, footage.fps, footage.count, pictures.picture, _LONGEST) as recording:
+    with Recording(out, footage.fps, footage.count, pictures.picture, LONGEST) as recording:
         for shots in progress(footage, total=footage.count or None, unit='frame'):
             people = team(shots)
             recording.add_people(shots.stamp_ns, WORLD, people)
@@ -134,9 +134,7 @@ def record(team: Team, footage: Synchronised, out: Path) -> dict[str, Any]:
         if min(footage.missing.values()) == recording.frames:
             raise UserError('the videos hold no images that can be decoded')
         summary = {
-            'people': {'mean': round(sum(n * times for n, times in counts.items()) / recording.frames, 2),
-                       'ids': len(tracks),
-                       'frames_by_number': {str(number): counts[number] for number in sorted(counts)}},
+            'people': people_figures(counts, len(tracks)),
             'fps': round(recording.frames / (time.perf_counter() - started), 1),
             'stage_ms': {stage: percentiles(team.stage_ms[stage])['p50']
                          for stage in ('detect', 'track', 'lift', 'refine', 'fuse')},
@@ -152,6 +150,12 @@ def record(team: Team, footage: Synchronised, out: Path) -> dict[str, Any]:
                   'other cameras went on without them')
     print(f'{recording.frames_with_people} of {recording.frames} frames with people; see {out}')
     return summary
+
+
+def people_figures(counts: Mapping[int, int], ids: int) -> dict[str, Any]:
+    """Return how many people there were; counts: frames by their number of people, ids: how many people in all."""
+    return {'mean': round(sum(number * times for number, times in counts.items()) / max(sum(counts.values()), 1), 2),
+            'ids': ids, 'frames_by_number': {str(number): counts[number] for number in sorted(counts)}}
 
 
 def steadiness(tracks: Any) -> float:

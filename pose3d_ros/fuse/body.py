@@ -74,25 +74,26 @@ class BoneLengths:
         step = np.where(self.count > 1, np.clip(length - self.mean, -_LARGEST_STEP, _LARGEST_STEP), length - self.mean)
         self.mean = np.where(use, self.mean + step / np.clip(self.count, 1, _WINDOW), self.mean)
 
-    def pulled(self, position: Floats, covariance: Floats) -> Floats:
-        """Return the joints (M, 17, 3) m with bones drawn mildly to their learned lengths.
+    def pulled(self, position: Floats, covariance: Floats) -> tuple[Floats, Floats]:
+        """Return joints (M, 17, 3) m and covariances (M, 17, 3, 3) with bones drawn mildly to their learned lengths.
 
         Each end moves by its own uncertainty along the bone: a joint that one camera sees moves in depth, one that is
-        triangulated well hardly at all.
+        triangulated well hardly at all. What is known of the length makes both surer.
         """
-        position = position.copy()
+        position, covariance = position.copy(), covariance.copy()
         for bones in _LEVELS:
             a, b = BONES[bones].T
             off = position[:, b] - position[:, a]
             length = np.linalg.norm(off, axis=-1)
             use = np.isfinite(length) & (length > 1e-3) & (self.count[:, bones] >= _RELIABLE)
             along = np.where(use[..., None], off / np.where(use, length, 1.0)[..., None], 0.0)
-            pull_a, pull_b = (np.einsum('mnij,mnj->mni', covariance[:, joint], along) for joint in (a, b))
-            share = np.einsum('mni,mni->mn', pull_a + pull_b, along) + _BONE_SIGMA**2
+            pull_a, pull_b = ((covariance[:, joint] @ along[..., None])[..., 0] for joint in (a, b))
+            share = ((pull_a + pull_b) * along).sum(axis=-1) + _BONE_SIGMA**2
             scale = np.where(use, (length - self.mean[:, bones]) / share, 0.0)[..., None]
-            position[:, a] += np.where(use[..., None], pull_a * scale, 0.0)
-            position[:, b] -= np.where(use[..., None], pull_b * scale, 0.0)
-        return position
+            for joint, pull, sign in ((a, pull_a, 1.0), (b, pull_b, -1.0)):
+                position[:, joint] += np.where(use[..., None], sign * pull * scale, 0.0)
+                covariance[:, joint] -= pull[..., None] * pull[..., None, :] / share[..., None, None]
+        return position, covariance
 
 
 def middle_joints(position: Floats, covariance: Floats, mono: Floats, row: NDArray[np.intp]) -> tuple[Floats, Floats]:
@@ -112,11 +113,12 @@ def middle_joints(position: Floats, covariance: Floats, mono: Floats, row: NDArr
     variance = np.full(people, 2 * _LEAST_MIDDLE**2)
     carried, misfit = _carried(limbs[row], mono)
     good = np.isfinite(misfit)
-    weight = np.where(good, 1 / (np.nan_to_num(misfit) + _LEAST_MIDDLE**2), 0.0)
+    carried, misfit = np.where(good[:, None, None], carried, 0.0), np.where(good, misfit, 0.0)
+    weight = np.where(good, 1 / (misfit + _LEAST_MIDDLE**2), 0.0)
     total, summed, badness = np.zeros(people), np.zeros((people, len(MIDDLE), 3)), np.zeros(people)
     np.add.at(total, row, weight)
-    np.add.at(summed, row, weight[:, None, None] * np.nan_to_num(carried))
-    np.add.at(badness, row, weight * np.nan_to_num(misfit))
+    np.add.at(summed, row, weight[:, None, None] * carried)
+    np.add.at(badness, row, weight * misfit)
     some = total > 0
     mean = summed / np.where(some, total, 1.0)[:, None, None]
     middle = np.where(some[:, None, None], mean, middle)

@@ -6,7 +6,7 @@ views there are; a camera that is missing makes people less certain, and nothing
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,19 +15,17 @@ from numpy.typing import NDArray
 
 from pose3d_ros.fuse import match
 from pose3d_ros.fuse.body import plausible
+from pose3d_ros.fuse.drift import Drift, DriftWatch
+from pose3d_ros.fuse.identity import Identity
 from pose3d_ros.fuse.measure import Measured, exchanged_within, measured, straightened
-from pose3d_ros.fuse.observations import LEAST_JOINTS, LIMB, Floats, Observations, observe, usable
+from pose3d_ros.fuse.observations import LIMB, Floats, Observations, observe, usable
 from pose3d_ros.fuse.people import People
 from pose3d_ros.fuse.sides import LOWER, UPPER
 from pose3d_ros.fuse.views import View
 from pose3d_ros.records import Person3D
 
-_RESIDUALS = 60       # calls over which a camera's residual is taken
-_MERGE_CALLS = 4      # two people who look the same for so many calls are one
-_TURN_CALLS = 4       # most views see a person's sides exchanged for so many calls: he is, and they are not
-_GHOST_CALLS = 5      # joints that make no body for so many calls are nobody
-_SAME_PLACE = 2.0     # squared distance per axis between trunks below which they are likely the same person's
-_REVIVE = (0.4, 1.5)  # m and m/s: how far from where somebody was lost he may be found again
+_TURN_CALLS = 4    # most views see a person's sides exchanged for so many calls: he is, and they are not
+_GHOST_CALLS = 5   # joints that make no body for so many calls are nobody
 
 
 @dataclass(frozen=True)
@@ -53,11 +51,12 @@ class Fuser:
     them, on its ray at the depth of its mono 3D; the others (pelvis, spine, thorax, neck, head) are those of the mono
     3D, fitted to the measured ones (see middle_joints). Height is NaN: rays do not need it.
 
-    counters: matched, unmatched (sightings), evicted (sightings taken from a person whose other views disagree),
+    counters: matched, unmatched (sightings; unmatched_NAME: of one camera), evicted
+    (sightings taken from a person whose other views disagree),
     duplicates (second sightings of somebody in one view), born, revived, merged (two ids that were one person), ghosts
     (groups that made no body), handovers (a person seen by none of the cameras of before), sides_exchanged (sightings),
     outliers (joints of views), jumps (joints far from where they were expected), views_late, duplicate_ids,
-    too_little_seen. residuals: camera -> median distance [px] of its joints from the triangulated ones lately.
+    too_little_seen.
     """
 
     def __init__(self, settings: FuseSettings | None = None) -> None:
@@ -68,16 +67,13 @@ class Fuser:
 
     def reset(self) -> None:
         """Forget everybody, as after a jump in time."""
-        self._people = People()
-        self._memory: dict[tuple[str, int], int] = {}
-        self._alike: dict[tuple[int, int], int] = {}
-        self._errors: dict[str, deque[float]] = {}
+        self._people, self._identity, self._watch = People(), Identity(self.counters), DriftWatch()
         self._stamp_ns: int | None = None
 
     @property
-    def residuals(self) -> dict[str, float]:
-        """Median reprojection error of each camera lately [px]."""
-        return {camera: float(np.median(errors)) for camera, errors in sorted(self._errors.items())}
+    def drift(self) -> dict[str, Drift]:
+        """How each camera agrees with the others, by name."""
+        return self._watch.drift
 
     def __call__(self, views: Sequence[View], stamp_ns: int) -> list[Person3D]:
         """Return the people at stamp_ns in the common frame, in the order of their ids.
@@ -102,34 +98,42 @@ class Fuser:
     def _keep(self, rows: Sequence[bool] | NDArray[np.bool_]) -> None:
         if not all(rows):
             self._people.keep(rows)
-            alive = set(self._people.ids)
-            self._memory = {key: id_ for key, id_ in self._memory.items() if id_ in alive}
 
     def _take(self, seen: Observations, views: list[View], stamp_ns: int, step: float) -> None:
         """Find out who is who, measure the joints and take them in."""
         people, poses = self._people, np.stack([view.camera_T_world for view in views])
-        costs, exchanged = match.track_costs(seen, *people.expected())
-        row = match.assign(seen, costs, people.ids, self._memory)
-        evicted = match.evict(seen, row, costs)
+        meant, as_told = self._identity.meant(seen, people, stamp_ns), seen
+        compared = strict = match.compare(seen, *people.expected())
+        seen = self._watch.weighed(as_told)
+        if seen is not as_told:
+            compared = match.compare(seen, *people.expected())
+        row = match.assign(seen, compared.cost, meant)
+        evicted = match.evict(seen, row, compared.cost)
+        if len(people):
+            self._watch.update(as_told, strict, row, meant, views, step)
         self.counters['evicted'] += len(evicted)
         self.counters['matched'] += int((row >= 0).sum())
         self.counters['unmatched'] += int((row < 0).sum())
-        sides = self._sides(exchanged, row)
+        self.counters.update(f'unmatched_{seen.key[n][0]}' for n in np.flatnonzero(row < 0))
+        sides = self._sides(compared.exchanged, row)
         old = len(people)
-        for group in self._newcomers(seen, row, costs, evicted):
+        for group in self._newcomers(seen, row, compared.cost, meant, evicted):
             self._last_id += 1
             self.counters['born'] += 1
             row[group] = people.add(self._last_id, stamp_ns)
             sides[:, group] = exchanged_within(seen, group, poses)
         self.counters['sides_exchanged'] += int((sides.any(axis=0) & (row >= 0)).sum())
         rays, sigma = straightened(seen.rays, seen.sigma, sides)
-        now = measured(seen, rays, sigma, row, len(people), poses, people.expected(),
-                       np.array([view.focal for view in views]), step)
+        now = measured(seen, rays, sigma, row, len(people), poses, people.expected(), compared, step)
         self.counters['outliers'] += now.outliers
         self.counters['jumps'] += people.update(seen, row, now)
-        self._note(seen, row, now, views, stamp_ns)
-        real = self._not_known_before(old, stamp_ns, self._real(seen, row, now, old))
-        self._keep(self._not_twice(seen, row, real))
+        fits = np.ones(len(seen), dtype=bool)
+        followed = np.flatnonzero((row >= 0) & (row < old))
+        fits[followed] = strict.cost[row[followed], followed] < match.GATE
+        self._identity.note(seen, row, fits, people, stamp_ns)
+        self._note(seen, row, now, stamp_ns)
+        real = self._identity.known_before(people, old, stamp_ns, self._real(seen, row, now, old))
+        self._keep(self._identity.not_twice(people, seen, row, real))
 
     def _sides(self, exchanged: NDArray[np.bool_], row: NDArray[np.intp]) -> NDArray[np.bool_]:
         """Return which sightings (2, N) have sides exchanged; where most views keep saying so, the person is."""
@@ -148,7 +152,7 @@ class Fuser:
         return sides
 
     def _newcomers(self, seen: Observations, row: NDArray[np.intp], costs: Floats,
-                   evicted: list[int]) -> list[list[int]]:
+                   meant: NDArray[np.intp], evicted: list[int]) -> list[list[int]]:
         """Return groups of sightings that belong to nobody yet, each of one person.
 
         Several views make somebody new. One view does with its mono 3D, but not where others see somebody, where it was
@@ -167,35 +171,32 @@ class Fuser:
         joints, found = self._people.joints, np.isin(np.arange(len(costs)), row)[:, None]
         mono, spread = seen.mono[alone], seen.mono_covariance[alone]
         gaps = match.place_gaps(joints.position, joints.covariance, mono, spread)
-        meant = np.array([self._memory.get(seen.key[n], 0) for n in alone])
-        likely = (gaps < _SAME_PLACE) | (np.array(self._people.ids, dtype=np.intp)[:, None] == meant)
+        likely = (gaps < match.SAME_PLACE) | (np.arange(len(costs))[:, None] == meant[alone])
         doubtful = (found & ~taken[:, alone] & likely).any(axis=0)
         new = np.array([n for group in groups for n in group if len(group) > 1], dtype=np.intp)
         gaps = match.place_gaps(seen.mono[new], seen.mono_covariance[new], mono, spread)
-        doubtful |= (np.where(seen.view[new][:, None] != seen.view[alone], gaps, np.inf) < _SAME_PLACE).any(axis=0)
+        doubtful |= (np.where(seen.view[new][:, None] != seen.view[alone], gaps, np.inf) < match.SAME_PLACE).any(axis=0)
         doubtful |= np.isnan(match.trunk_of(mono, spread)[0]).any(axis=-1)  # one ray alone has no place
+        doubtful |= self._watch.off(seen)[alone]  # nor has one of a camera that is not where it says
         return [group for group in groups if len(group) > 1] + [[int(n)] for n in alone[~doubtful]]
 
-    def _note(self, seen: Observations, row: NDArray[np.intp], now: Measured, views: list[View],
-              stamp_ns: int) -> None:
-        """Write down who saw whom, and how well the cameras agree."""
-        for index, errors in now.residual.items():
-            if len(errors):
-                self._errors.setdefault(views[index].camera, deque(maxlen=_RESIDUALS)).append(float(np.median(errors)))
-        for person, known in enumerate(self._people.known):
-            members = np.flatnonzero(row == person)
-            if not len(members):
-                continue
-            cameras = frozenset(seen.key[n][0] for n in members)
+    def _note(self, seen: Observations, row: NDArray[np.intp], now: Measured, stamp_ns: int) -> None:
+        """Write down who saw whom."""
+        best, score = np.zeros((len(self._people), 12)), np.zeros(len(self._people))
+        mine = np.flatnonzero(row >= 0)
+        np.maximum.at(best, row[mine], seen.confidence[mine])
+        np.maximum.at(score, row[mine], seen.score[mine])
+        usual = best.sum(axis=1) / np.maximum((best > 0).sum(axis=1), 1)
+        measured = now.views > 0
+        confidence = np.repeat(usual[:, None], 17, axis=1)
+        confidence[:, LIMB] = np.where(measured, best, 0.5 * usual[:, None])
+        for person in set(row[mine].tolist()):
+            known = self._people.known[person]
+            cameras = frozenset(seen.key[n][0] for n in mine[row[mine] == person])
             self.counters['handovers'] += bool(known.cameras) and not cameras & known.cameras
             known.cameras, known.stamp_ns, known.seen = cameras, stamp_ns, known.seen + 1
-            known.score = float(seen.score[members].max())
-            best = seen.confidence[members].max(axis=0)
-            known.observed[LIMB] = now.views[person] > 0
-            usual = best[best > 0].mean()
-            known.confidence = np.full(17, usual)
-            known.confidence[LIMB] = np.where(now.views[person] > 0, best, 0.5 * usual)
-            self._memory.update({seen.key[n]: known.id for n in members if seen.key[n][1]})
+            known.score, known.confidence = float(score[person]), confidence[person]
+            known.observed[LIMB] = measured[person]
 
     def _real(self, seen: Observations, row: NDArray[np.intp], now: Measured, old: int) -> NDArray[np.bool_]:
         """Return which people (M,) are no ghosts: newcomers whose views meet in a body, others not wrong for long."""
@@ -210,57 +211,3 @@ class Fuser:
                 real[person] = bodies[person] and (now.views[person] >= 2).sum() >= 0.5 * wanted
         self.counters['ghosts'] += int((~real).sum())
         return real
-
-    def _not_known_before(self, old: int, stamp_ns: int, real: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Give real newcomers the id of somebody lost near by; return which rows (M,) of the real ones stay."""
-        stays, position = real.copy(), self._people.joints.position
-        for new in np.flatnonzero(real[old:]) + old:
-            best, nearest = -1, np.inf
-            for row in range(old):
-                away = (stamp_ns - self._people.known[row].stamp_ns) * 1e-9
-                apart = position[new] - position[row]
-                both = np.isfinite(apart).all(axis=1)
-                if both.sum() < LEAST_JOINTS:
-                    continue
-                distance = float(np.linalg.norm(np.median(apart[both], axis=0)))
-                if stays[row] and away > 0 and distance < min(_REVIVE[0] + _REVIVE[1] * away, nearest):
-                    best, nearest = row, distance
-            if best >= 0:
-                self.counters['revived'] += 1
-                stays[best] = False
-                self._rename(self._people.known[new].id, self._people.known[best].id)
-                self._people.known[new].id = self._people.known[best].id
-                self._people.known[new].seen += self._people.known[best].seen
-                self._people.bones.mean[new] = self._people.bones.mean[best]
-                self._people.bones.count[new] = self._people.bones.count[best]
-        return stays
-
-    def _rename(self, id_: int, other: int) -> None:
-        self._memory = {key: other if known == id_ else known for key, known in self._memory.items()}
-
-    def _not_twice(self, seen: Observations, row: NDArray[np.intp], real: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Find people followed under two ids, by different cameras each; return which rows (M,) of the real ones stay.
-        """
-        people, stays = self._people, real.copy()
-        alike = {pair: calls - 1 for pair, calls in self._alike.items() if calls > 1}
-        members = [np.flatnonzero(row == person) for person in range(len(people))]
-        lonely = [person for person in range(len(people)) if len(members[person]) == 1]
-        gaps = match.place_gaps(people.joints.position, people.joints.covariance, people.joints.position[lonely],
-                                people.joints.covariance[lonely])
-        for person, column in zip(lonely, gaps.T, strict=True):
-            for other in np.flatnonzero(column < _SAME_PLACE):
-                if other == person or not len(members[other]) or not (stays[person] and stays[other]) or (
-                        seen.view[members[person][0]] in seen.view[members[other]]):
-                    continue
-                first = np.repeat(members[person], len(members[other]))
-                if match.pair_costs(seen, first, members[other]).mean() >= match.GATE:
-                    continue
-                older, younger = sorted((people.known[person].id, people.known[other].id))
-                alike[older, younger] = self._alike.get((older, younger), 0) + 1
-                if alike[older, younger] >= _MERGE_CALLS:  # the better known joints go on under the older id
-                    self.counters['merged'] += 1
-                    people.known[other].id = older
-                    stays[person] = False
-                    self._rename(younger, older)
-        self._alike = alike
-        return stays

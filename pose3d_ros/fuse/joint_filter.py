@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 _FIRST_SPEED = 1.2     # m/s: a joint seen for the first time may move at up to about this speed
-_BODY, _LIMB = 6.0, 12.0   # m/s^2, one standard deviation of acceleration: of the trunk, of arms and legs
+_BODY, _LIMB = 5.0, 10.0   # m/s^2, one standard deviation of acceleration: of the trunk, of arms and legs
 _FADE_S = 0.4          # the velocity of a joint that is not seen dies away in about this time
 SUSPECT = 12.0         # squared Mahalanobis distance (3 axes) above which a measurement counts less, softly
 
@@ -79,8 +79,8 @@ class JointFilter:
         Returns which (M, J) were far from what was expected. They count less, not nothing: what is far again and again
         is believed in the end.
         """
-        given = np.isfinite(measured).all(axis=-1) & np.isfinite(noise).all(axis=(-1, -2))
-        known = np.isfinite(self.position).all(axis=-1)
+        given = np.isfinite(measured.sum(axis=-1) + noise[..., 0, 0])
+        known = np.isfinite(self.position[..., 0])
         first, usual = given & ~known, given & known
         at = np.nonzero(usual)
         covariance, cross, spread = self.covariance[at], self._cross[at], noise[at]
@@ -92,7 +92,8 @@ class JointFilter:
         gain, gain_velocity = covariance @ inverse, np.swapaxes(cross, -1, -2) @ inverse
         self.position[at] += np.einsum('nij,nj->ni', gain, off)
         self.velocity[at] += np.einsum('nij,nj->ni', gain_velocity, off)
-        self.velocity_covariance[at] -= gain_velocity @ cross
+        reduced = self.velocity_covariance[at] - gain_velocity @ cross
+        self.velocity_covariance[at] = (reduced + np.swapaxes(reduced, -1, -2)) / 2
         self._cross[at] = cross - gain @ cross
         reduced = covariance - gain @ covariance
         self.covariance[at] = (reduced + np.swapaxes(reduced, -1, -2)) / 2
@@ -104,3 +105,18 @@ class JointFilter:
         suspect = np.zeros(given.shape, dtype=bool)
         suspect[at] = distance > SUSPECT
         return suspect
+
+    def correct(self, position: Floats, covariance: Floats) -> None:
+        """Have joints at position (M, J, 3) m with covariance (M, J, 3, 3) m^2, as something beside measurements says.
+
+        What that means for velocity follows from its correlation with position. Were it left as it was, the covariance
+        of both would be none any more, and the joints fly away.
+        """
+        at = np.nonzero(np.isfinite(self.position[..., 0]))
+        before, cross, after = self.covariance[at], self._cross[at], covariance[at]
+        slope = np.swapaxes(np.linalg.solve(before, cross), -1, -2)  # of velocity over position
+        self.velocity[at] += np.einsum('nij,nj->ni', slope, position[at] - self.position[at])
+        moving = self.velocity_covariance[at] - slope @ (before - after) @ np.swapaxes(slope, -1, -2)
+        self.velocity_covariance[at] = (moving + np.swapaxes(moving, -1, -2)) / 2
+        self._cross[at] = after @ np.swapaxes(slope, -1, -2)
+        self.position, self.covariance = position, covariance

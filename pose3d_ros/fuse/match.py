@@ -7,7 +7,7 @@ freedom, cut off where a joint is an outlier: near 1 for the same person, near t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +18,12 @@ from pose3d_ros.fuse.sides import LOWER, UPPER
 from pose3d_ros.skeleton import HUMAN17, LIMBS12
 
 GATE = 4.0          # two of whom the cost is higher are not the same person
+SAME_PLACE = 2.0    # squared distance per axis between trunks below which they are likely the same person's
 _CUT = 9.0         # what an outlier costs
 _LANDMARK = 0.03    # m, two views mean different points of the body by the same joint, by about this much
 _SPEED = 1.2        # m/s, of people whose motion is not known yet
 _MEMORY = 0.4       # costs are so much less where the camera's own tracker says that it is the same person
+_NEARLY = 1.5       # and may be so much higher than the gate
 _MONO_SHARE = 0.3   # what the places that single cameras gave weigh against the rays
 _EXCHANGED = 1.0    # a side reads as exchanged only where that costs so much less
 _PARTS = {UPPER: ~LIMBS12.lower, LOWER: LIMBS12.lower}
@@ -39,27 +41,28 @@ def pair_costs(seen: Observations, first: NDArray[np.intp], second: NDArray[np.i
     apart = (seen.age[first] - seen.age[second]) * _SPEED
     base = seen.center[second] - seen.center[first]
     ours = world[first]
-    straight, mirrored = (
-        _ray_distance(base, ours, world[second][:, order], seen.sigma[first], seen.sigma[second][:, order], apart)
-        for order in (slice(None), _MIRROR))
+    both = np.stack([np.arange(12), _MIRROR])   # straight, mirrored
+    straight, mirrored = _ray_distance(base, ours, np.moveaxis(world[second][:, both], 1, 0), seen.sigma[first],
+                                       np.moveaxis(seen.sigma[second][:, both], 1, 0), apart)
     cost, _ = _body_cost(straight, mirrored)
     gap = _mono_gap(seen, first, second, apart)
     return cost + np.where(np.isfinite(gap), _MONO_SHARE * np.minimum(gap, 2 * _CUT), 0.0)
 
 
 def _ray_distance(base: Floats, a: Floats, b: Floats, sigma_a: Floats, sigma_b: Floats, apart: Floats) -> Floats:
-    """Return squared distances (K, 12) in standard deviations of rays a, b (K, 12, 3) from centres base (K, 3) apart.
+    """Return squared distances (..., K, 12) in standard deviations of rays a (K, 12, 3) and b (..., K, 12, 3).
 
-    The rays have z = 1 in their cameras, so that the parameters along them are depths.
+    From centres base (K, 3) apart. The rays have z = 1 in their cameras, so that the parameters along them are depths.
     """
-    aa, bb, ab = (np.einsum('kji,kji->kj', p, q) for p, q in ((a, a), (b, b), (a, b)))
-    da, db = np.einsum('ki,kji->kj', base, a), np.einsum('ki,kji->kj', base, b)
+    base = base[:, None]
+    aa, bb, ab = ((p * q).sum(axis=-1) for p, q in ((a, a), (b, b), (a, b)))
+    da, db = (base * a).sum(axis=-1), (base * b).sum(axis=-1)
     sine = np.maximum(aa * bb - ab**2, 1e-4)  # rays that run along the line between the cameras say little
     near, far = (bb * da - ab * db) / sine, (ab * da - aa * db) / sine
-    off = base[:, None] + far[..., None] * b - near[..., None] * a
+    off = base + far[..., None] * b - near[..., None] * a
     variance = (near * sigma_a)**2 + (far * sigma_b)**2 + _LANDMARK**2 + apart[:, None]**2
-    squared = np.einsum('kji,kji->kj', off, off) / variance
-    return np.where((near > 0.1) & (far > 0.1) | np.isnan(squared), squared, 2 * _CUT)
+    squared = (off * off).sum(axis=-1) / variance
+    return np.asarray(np.where((near > 0.1) & (far > 0.1) | np.isnan(squared), squared, 2 * _CUT))
 
 
 def _mono_gap(seen: Observations, first: NDArray[np.intp], second: NDArray[np.intp], apart: Floats) -> Floats:
@@ -93,22 +96,39 @@ def place_gaps(position: Floats, covariance: Floats, mono: Floats, mono_covarian
     return (_mahalanobis(off.reshape(-1, 3), total.reshape(-1, 3, 3)) / 3).reshape(off.shape[:2])
 
 
-def track_costs(seen: Observations, position: Floats, velocity: Floats, covariance: Floats,
-                velocity_covariance: Floats) -> tuple[Floats, NDArray[np.bool_]]:
-    """Return the cost (M, N) of each sighting being each person, and (2, M, N) whether its sides look exchanged.
+@dataclass(frozen=True)
+class Compared:
+    """N sightings against M people: cost (M, N) of being the same, exchanged (2, M, N) whether the sides look so.
+
+    projected (M, N, 12, 2), spread (3, M, N, 12), own (M, N, 12): the rays that were expected (see looked_at).
+    """
+
+    cost: Floats
+    exchanged: NDArray[np.bool_]
+    projected: Floats
+    spread: Floats
+    own: Floats
+
+
+def compare(seen: Observations, position: Floats, velocity: Floats, covariance: Floats,
+            velocity_covariance: Floats) -> Compared:
+    """Compare each sighting with each person.
 
     position, velocity (M, 12, 3), covariance, velocity_covariance (M, 12, 3, 3): LIMBS12 at the time of fusion; each is
     looked at where it was when the view was taken.
     """
     expected = tuple(values[:, None] for values in (position, velocity, covariance, velocity_covariance))
-    projected, spread, own = looked_at(seen.rotation, seen.shift, seen.age, *expected)
+    _, first, of = np.unique(seen.view, return_index=True, return_inverse=True)   # all sightings of a view look alike
+    looked = looked_at(seen.rotation[first], seen.shift[first], seen.age[first], *expected)
+    projected, spread, own = looked[0][:, of], looked[1][:, :, of], looked[2][:, of]
     straight, mirrored = (planar_distance(seen.rays[:, order] - projected, spread, own + seen.sigma[:, order]**2)
                           for order in (slice(None), _MIRROR))
     # a joint behind the camera cannot have been seen by it
     behind = np.isnan(projected[..., 0]) & np.isfinite(position[:, None, :, 0])
     straight, mirrored = (np.where(behind & seen.seen[:, order], 2 * _CUT, squared)
                           for squared, order in ((straight, slice(None)), (mirrored, _MIRROR)))
-    return _body_cost(straight, mirrored)
+    cost, exchanged = _body_cost(straight, mirrored)
+    return Compared(cost, exchanged, projected, spread, own)
 
 
 def looked_at(rotation: Floats, shift: Floats, age: Floats, position: Floats, velocity: Floats, covariance: Floats,
@@ -124,9 +144,9 @@ def looked_at(rotation: Floats, shift: Floats, age: Floats, position: Floats, ve
     projected = local[..., :2] / depth[..., None]
     along = [(rotation[:, None, axis] - projected[..., axis, None] * rotation[:, None, 2]) / depth[..., None]
              for axis in (0, 1)]
-    spread = [np.einsum('...ij,...j->...i', covariance, way) for way in along]
+    spread = [(covariance @ way[..., None])[..., 0] for way in along]
     speed = np.trace(velocity_covariance, axis1=-2, axis2=-1) / 3
-    shape = np.stack([np.einsum('...i,...i->...', along[a], spread[b]) for a, b in ((0, 0), (0, 1), (1, 1))])
+    shape = np.stack([(along[a] * spread[b]).sum(axis=-1) for a, b in ((0, 0), (0, 1), (1, 1))])
     return projected, shape, (speed * age[:, None]**2 + _LANDMARK**2) / depth**2
 
 
@@ -155,16 +175,20 @@ def _body_cost(straight: Floats, mirrored: Floats) -> tuple[Floats, NDArray[np.b
     return np.where(count >= LEAST_JOINTS, total / np.maximum(count, 1), np.inf), exchanged
 
 
-def assign(seen: Observations, cost: Floats, ids: list[int], memory: Mapping[tuple[str, int], int]) -> NDArray[np.intp]:
-    """Return the person (N,) of each sighting, -1 for none: per view the best assignment of costs (M, N)."""
+def assign(seen: Observations, cost: Floats, meant: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Return the person (N,) of each sighting, -1 for none: per view the best assignment of costs (M, N).
+
+    meant (N,): whom the camera's own tracker means, -1 for nobody; he is preferred, where he fits nearly.
+    """
     found = np.full(len(seen), -1, dtype=np.intp)
-    if not ids or not len(seen):
+    if not cost.size:
         return found
-    remembered = np.array([memory.get(key, 0) for key in seen.key])
-    price = np.where(remembered == np.array(ids)[:, None], _MEMORY, 1.0) * cost
+    told = meant == np.arange(len(cost))[:, None]
+    price = np.where(told, _MEMORY, 1.0) * cost
+    price = np.where(cost < np.where(told, _NEARLY, 1.0) * GATE, price, GATE)  # who does not fit costs as much as none
     for view in np.unique(seen.view):
         columns = np.flatnonzero(seen.view == view)
-        allowed = np.minimum(price[:, columns], GATE)  # a pair that does not fit costs as much as none
+        allowed = price[:, columns]
         for row, column in zip(*linear_sum_assignment(allowed), strict=True):
             if allowed[row, column] < GATE:
                 found[columns[column]] = row
@@ -174,7 +198,7 @@ def assign(seen: Observations, cost: Floats, ids: list[int], memory: Mapping[tup
 def evict(seen: Observations, label: NDArray[np.intp], cost: Floats) -> list[int]:
     """Take sightings whose rays do not meet those of the others out of their person, in place; return which.
 
-    label (N,): the person of each, -1 for none; cost (M, N) of track_costs. The one that disagrees most goes first.
+    label (N,): the person of each, -1 for none; cost (M, N) of compare. The one that disagrees most goes first.
     """
     removed: list[int] = []
     first, second = np.nonzero(np.triu((label[:, None] == label) & (label >= 0)[:, None], 1))

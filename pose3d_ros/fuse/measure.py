@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pose3d_ros.fuse.depth import mono_prior
-from pose3d_ros.fuse.match import looked_at, planar_distance
+from pose3d_ros.fuse.match import Compared, planar_distance
 from pose3d_ros.fuse.observations import LIMB, Floats, Observations
 from pose3d_ros.fuse.sides import LOWER, UPPER, exchanged_views
 from pose3d_ros.fuse.triangulate import triangulate
@@ -28,15 +28,13 @@ class Measured:
     """LIMBS12 of M people, measured now: position (M, 12, 3) m and covariance (M, 12, 3, 3), NaN where not seen.
 
     views (M, 12): how many views each rests on; doubted (M, 12): a ray was left out for being far from where the joint
-    was expected; residual: px by view index, of the joints that were triangulated; outliers: how many joints of views
-    were left out.
+    was expected; outliers: how many joints of views were left out.
     """
 
     position: Floats
     covariance: Floats
     views: NDArray[np.intp]
     doubted: NDArray[np.bool_]
-    residual: dict[int, Floats]
     outliers: int
 
 
@@ -56,16 +54,17 @@ def exchanged_within(seen: Observations, group: list[int], poses: Floats) -> NDA
 
 
 def measured(seen: Observations, rays: Floats, sigma: Floats, row: NDArray[np.intp], people: int, poses: Floats,
-             expected: tuple[Floats, Floats, Floats, Floats], focal: Floats, step: float) -> Measured:
+             expected: tuple[Floats, Floats, Floats, Floats], compared: Compared, step: float) -> Measured:
     """Measure the joints of so many people.
 
     rays (N, 12, 2), sigma (N, 12): of seen, sides in order; row (N,): whose each sighting is, -1 for nobody's; poses
-    (V, 4, 4), focal (V,); expected: position, velocity (M, 12, 3), covariance and that of velocity (M, 12, 3, 3) at the
-    time of fusion, position NaN for who is new; step: s since the last time.
+    (V, 4, 4); expected: position, velocity (M, 12, 3), covariance and that of velocity (M, 12, 3, 3) at the time of
+    fusion, position NaN for who is new; compared: the sightings with those of the people who are not; step: s since the
+    last time.
     """
     mine = np.flatnonzero(row >= 0)
     view, owner = seen.view[mine], row[mine]
-    doubted = _doubted(seen, mine, rays, sigma, owner, expected)
+    doubted = _doubted(seen, mine, rays, sigma, owner, compared, people)
     rays, sigma = _at_one_time(seen, mine, rays, sigma, owner, expected)
     sigma = np.where(doubted, np.nan, sigma)
     rays = np.where(doubted[..., None], np.nan, rays)
@@ -73,36 +72,40 @@ def measured(seen: Observations, rays: Floats, sigma: Floats, row: NDArray[np.in
     packed, spread = np.full((views, people, 12, 2), np.nan), np.full((views, people, 12), np.nan)
     packed[view, owner], spread[view, owner] = rays, sigma
     position, covariance = np.full((people, 12, 3), np.nan), np.full((people, 12, 3, 3), np.nan)
-    count = np.isfinite(spread).sum(axis=0)
-    residual: dict[int, Floats] = {}
+    given = np.isfinite(spread)
+    count = given.sum(axis=0)
     outliers = int(doubted.sum())
     if views >= 2 and (count >= 2).any():
-        prior, doubt = _prior(seen, mine, owner, np.isfinite(spread), np.isfinite(expected[0][..., 0]), step)
-        result = triangulate(packed, poses, np.nan_to_num(spread, nan=1.0), prior=prior, prior_covariance=doubt)
+        prior, doubt = _prior(seen, mine, owner, given, np.isfinite(expected[0][..., 0]), step)
+        result = triangulate(packed, poses, np.where(given, spread, 1.0), prior=prior, prior_covariance=doubt)
         found = result.used.sum(axis=0) >= 2
         position = np.where(found[..., None], result.points, np.nan)
         covariance = np.where(found[..., None, None], result.covariance, np.nan)
-        outliers += int((np.isfinite(spread) & found & ~result.used).sum())
-        residual = {v: (result.residual[v] * focal[v])[found & np.isfinite(result.residual[v])] for v in range(views)}
+        outliers += int((given & found & ~result.used).sum())
         count = np.where(found, result.used.sum(axis=0), np.minimum(count, 1))
     _from_one_ray(seen, mine, owner, rays, sigma, expected, step, position, covariance)
     count = np.where(np.isfinite(position[..., 0]), np.maximum(count, 1), 0)
     contested = np.zeros(count.shape, dtype=bool)
     np.logical_or.at(contested, owner, doubted)
-    return Measured(position, covariance, count, contested, residual, outliers)
+    return Measured(position, covariance, count, contested, outliers)
 
 
 def _doubted(seen: Observations, mine: NDArray[np.intp], rays: Floats, sigma: Floats, owner: NDArray[np.intp],
-             expected: tuple[Floats, Floats, Floats, Floats]) -> NDArray[np.bool_]:
+             compared: Compared, people: int) -> NDArray[np.bool_]:
     """Return which rays (K, 12) are far from where their joint was expected while as many others are not.
 
     Two views with one wrong have no majority; the past decides. Where most are far, the joint has moved.
     """
-    at = looked_at(seen.rotation[mine], seen.shift[mine], seen.age[mine], *(values[owner] for values in expected))
-    squared = planar_distance(rays[mine] - at[0], at[1], at[2] + sigma[mine]**2)
-    votes = np.zeros(expected[0].shape[:2], dtype=np.intp)
-    np.add.at(votes, owner, (squared < _FAR).astype(np.intp) - (squared >= _FAR))
-    return np.asarray((squared >= _FAR) & (votes[owner] >= 0))
+    doubted = np.zeros((len(mine), 12), dtype=bool)
+    old = np.flatnonzero(owner < len(compared.cost))  # of newcomers nothing was expected
+    at, who = mine[old], owner[old]
+    squared = planar_distance(rays[at] - compared.projected[who, at], compared.spread[:, who, at],
+                              compared.own[who, at] + sigma[at]**2)
+    far = squared >= _FAR
+    votes = np.zeros((people, 12), dtype=np.intp)
+    np.add.at(votes, who, (squared < _FAR).astype(np.intp) - far)
+    doubted[old] = far & (votes[who] >= 0)
+    return doubted
 
 
 def _prior(seen: Observations, mine: NDArray[np.intp], owner: NDArray[np.intp], given: NDArray[np.bool_],

@@ -76,8 +76,10 @@ def observe(views: Sequence[View], stamp_ns: int, counters: Counter[str]) -> Obs
     for skeleton in {person.skeleton for _, _, person, _ in chosen}:
         rows = [n for n, (_, _, person, _) in enumerate(chosen) if person.skeleton == skeleton]
         people = [chosen[n][2] for n in rows]
-        own = [np.concatenate([p.rays, p.sigma[:, None], p.joint_confidence[:, None]], axis=1) for p in people]
-        values[rows] = select(np.stack(own), skeleton, LIMBS12)
+        own = np.empty((len(rows), len(skeleton), 4))
+        own[..., :2] = [p.rays for p in people]
+        own[..., 2], own[..., 3] = [p.sigma for p in people], [p.joint_confidence for p in people]
+        values[rows] = select(own, skeleton, LIMBS12)
     rays, sigma, trust = values[..., :2], values[..., 2], values[..., 3]
     focal = np.array([view.focal for _, view, _, _ in chosen])
     seen = np.isfinite(rays).all(axis=-1) & (sigma > 0) & np.isfinite(sigma) & (trust >= _LEAST_CONFIDENCE)

@@ -93,11 +93,11 @@ class People:
         position[:, LIMB], noise[:, LIMB] = now.position, now.covariance
         jumps = int(joints.update(position, noise).sum())
         doubted = np.zeros((people, 17), dtype=bool)
-        doubted[:, LIMB] = now.doubted
+        doubted[:, LIMB] = now.doubted & (now.views < 2)
         joints.covariance = np.where(doubted[..., None, None], _DOUBT * joints.covariance, joints.covariance)
         position[:, LIMB] = np.where(now.views[..., None] >= 2, now.position, np.nan)
         self.bones.learn(position, noise)
-        joints.position = self.bones.pulled(joints.position, joints.covariance)
+        joints.correct(*self.bones.pulled(joints.position, joints.covariance))
 
         mine = np.flatnonzero(row >= 0)
         position, noise = np.full((people, 17, 3), np.nan), np.full((people, 17, 3, 3), np.nan)
@@ -112,22 +112,23 @@ class People:
 
         Somebody who was never confirmed is not predicted.
         """
-        result = []
+        joints, result = self.joints, []
+        there = np.isfinite(joints.position[:, :, 0])
+        velocity = np.where(there[..., None], joints.velocity, np.nan)
+        covariance = np.where(there[..., None, None], joints.covariance, np.nan)
+        state = np.where(there, JointState.INFERRED, JointState.MISSING).astype(np.uint8)
         for row in np.argsort(self.ids, kind='stable'):
             known = self.known[row]
             away = (stamp_ns - known.stamp_ns) * 1e-9
-            there = np.isfinite(self.joints.position[row, :, 0])
             confirmed = known.seen >= confirm
-            if away > (most_predicted_s if confirmed else 0.0) or not there.any():
+            if away > (most_predicted_s if confirmed else 0.0) or not there[row].any():
                 continue
             tracked = PersonState.TRACKED if confirmed else PersonState.TENTATIVE
-            state = tracked if away == 0 else PersonState.PREDICTED
-            observed = known.observed & (away == 0)
-            fade = np.exp(-away / 0.3)
+            if away == 0:
+                state[row, known.observed] = JointState.OBSERVED
+            fade = float(np.exp(-away / 0.3))
             result.append(Person3D(
-                HUMAN17, self.joints.position[row].copy(), np.where(there[:, None], self.joints.velocity[row], np.nan),
-                np.where(there[:, None, None], self.joints.covariance[row], np.nan),
-                np.where(there, fade * known.confidence, 0.0),
-                np.where(observed, JointState.OBSERVED, np.where(there, JointState.INFERRED, JointState.MISSING)
-                         ).astype(np.uint8), fade * known.score, known.id, state))
+                HUMAN17, joints.position[row].copy(), velocity[row], covariance[row],
+                np.where(there[row], fade * known.confidence, 0.0), state[row], fade * known.score, known.id,
+                tracked if away == 0 else PersonState.PREDICTED))
         return result

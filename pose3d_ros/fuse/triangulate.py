@@ -22,7 +22,7 @@ from pose3d_ros.fuse.symmetric import FIRST, SECOND, Floats, inverse, packed, ti
 Bools = NDArray[np.bool_]
 
 _POLISH_STEPS = 6
-_SETTLED = 1e-6    # m; a polishing step that moves no point farther is the last: the next would be far shorter
+_SETTLED = 1e-4    # m; a polishing step that moves a point no farther is its last: the next would be far shorter
 _MIN_DEPTH = 1e-3  # m; a point nearer than this to a camera's plane counts as behind the camera
 _RIDGE = 1e-12     # far below any real information
 _BLOCK = 4096      # points worked on at a time, so that memory stays bounded
@@ -262,12 +262,13 @@ class _Problem:
         view = self.look(points)
         cost = self.cost(view)
         used, anchored = self.agreeing(view)
+        going = np.ones(cost.shape, dtype=bool)
         for _ in range(_POLISH_STEPS):
             matrix, vector = self.normal_equations(points, view, used, anchored)
             step = times(inverse(matrix, _RIDGE), vector)
             moved = self.look(points + step)
             new_cost = self.cost(moved)
-            better = new_cost < cost  # a step that makes things worse is not taken
+            better = going & (new_cost < cost)  # a step that makes things worse is not taken
             if not better.any():
                 break
             points, cost = np.where(better, points + step, points), np.where(better, new_cost, cost)
@@ -275,7 +276,8 @@ class _Problem:
                 (moved.depth, view.depth), (moved.off, view.off), (moved.squared, view.squared),
                 (moved.prior, view.prior))))
             used, anchored = self.agreeing(view)
-            if np.abs(np.where(better, step, 0.0)).max() < _SETTLED:
+            going = better & (np.abs(step).max(axis=0) > _SETTLED)
+            if not going.any():
                 break
         return points, used, anchored, view
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Iterator
 from typing import Any
 
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode
 from rclpy.node import Node
+from rclpy.subscription import Subscription
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 _LARGEST_REUSED = 32 << 20                      # bytes; the most that glibc accepts
@@ -23,6 +25,16 @@ def parameter_overrides(node: Node) -> dict[str, Any]:
 def lifecycle_state(node: LifecycleNode) -> str:
     """Return the label of the state: 'unconfigured', 'inactive', 'active', 'finalized', or that of a transition."""
     return str(node._state_machine.current_state[1])
+
+
+def waiting_messages(subscription: Subscription) -> Iterator[Any]:
+    """Yield the messages that wait in the queue of a subscription now, instead of one each time its executor looks."""
+    for _ in range(subscription.qos_profile.depth):
+        with subscription.handle:
+            taken = subscription.handle.take_message(subscription.msg_type, subscription.raw)
+        if taken is None:
+            return
+        yield taken[0]
 
 
 def steady_clock() -> Clock:

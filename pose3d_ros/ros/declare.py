@@ -1,15 +1,16 @@
-"""The parameters of params.py as parameters of a node."""
+"""The parameters of param_tables.py as parameters of a node."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
 from rclpy.node import Node
 from rclpy.parameter import Parameter as RclParameter
 
 from pose3d_ros.ros.compat import parameter_overrides
-from pose3d_ros.ros.params import Parameter, ParameterError, Value, check_overrides
+from pose3d_ros.ros.params import Parameter, ParameterError, check_overrides
 
 
 def declare(node: Node, table: Sequence[Parameter], settable: Callable[[], str] = lambda: '') -> None:
@@ -40,7 +41,7 @@ def declare(node: Node, table: Sequence[Parameter], settable: Callable[[], str] 
     node.add_on_set_parameters_callback(on_set)
 
 
-def values_of(node: Node, table: Sequence[Parameter]) -> dict[str, Value]:
+def values_of(node: Node, table: Sequence[Parameter]) -> dict[str, Any]:
     """Return the present values of the parameters of a table by name."""
     return {parameter.name: node.get_parameter(parameter.name).value for parameter in table}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
@@ -36,25 +36,36 @@ class Status:
 
 @dataclass
 class Facts:
-    """What the node knows about itself and tells: its lifecycle state, topics, and what it computes with."""
+    """What a node knows about itself and tells: its lifecycle state, and what it computes with."""
 
     state: str = 'unconfigured'
     problem: str = ''              # why it is not working, '' when nothing is wrong
-    image_topic: str = ''
-    info_topic: str = ''
-    info_timeout_s: float = 5.0
-    calibration_problem: str = ''  # why the last camera_info was refused
-    calibrated: bool = False
     details: dict[str, str] = field(default_factory=dict)  # of the configuration
     engines: Mapping[str, Engine] = field(default_factory=dict)  # by what they do
     runtime: str = 'auto'          # that was asked for
 
 
-class Health:
-    """Counts and times since the start. Methods may be called from any thread; now: seconds of a steady clock."""
+@dataclass
+class CameraFacts:
+    """What is known about a camera: its topics and calibration. why_silent: returns why no images come, likely."""
 
-    def __init__(self) -> None:
-        self.facts = Facts()
+    image_topic: str = ''
+    info_topic: str = ''
+    info_timeout_s: float = 5.0
+    calibration_problem: str = ''  # why the last camera_info was refused
+    calibrated: bool = False
+    why_silent: Callable[[], str] = lambda: ''
+
+
+class Health:
+    """How the work on one camera is going: counts and times since the start.
+
+    Methods may be called from any thread; now: seconds of a steady clock. facts: of the node.
+    """
+
+    def __init__(self, facts: Facts | None = None) -> None:
+        self.facts = facts or Facts()
+        self.camera = CameraFacts()
         self.received = 0
         self.done = 0
         self.drops: Counter[str] = Counter()
@@ -115,53 +126,54 @@ class Health:
         with self._lock:
             self.events[event] += 1
 
-    def report(self, now: float, explain: Callable[[], str] = lambda: '') -> list[Status]:
-        """Return the state of the input, of the pipeline and of what computes its networks.
+    def report(self, now: float) -> list[Status]:
+        """Return the state of the input, of the pipeline and of what computes its networks."""
+        return [*self.report_camera(now), report_engines(self.facts)]
 
-        explain: a likely cause for images that do not come.
-        """
+    def report_camera(self, now: float) -> list[Status]:
+        """Return the state of the input and of the pipeline."""
         with self._lock:
-            return [self._input(now, explain), self._pipeline(now), self._engines()]
+            return [self._input(now), self._pipeline(now)]
 
-    def _input(self, now: float, explain: Callable[[], str]) -> Status:
-        facts = self.facts
-        rate = _rate(self._arrivals, now)
+    def _input(self, now: float) -> Status:
+        camera = self.camera
+        rate = rate_of(self._arrivals, now)
         age = now - self._arrivals[-1] if self._arrivals else float('nan')
-        values = {'image_topic': facts.image_topic, 'camera_info_topic': facts.info_topic, 'rate_hz': f'{rate:.2f}',
-                  'age_s': f'{age:.3f}', 'calibration': facts.calibration_problem or
-                  ('ok' if facts.calibrated else 'none yet'), 'frames_received': str(self.received),
+        values = {'image_topic': camera.image_topic, 'camera_info_topic': camera.info_topic, 'rate_hz': f'{rate:.2f}',
+                  'age_s': f'{age:.3f}', 'calibration': camera.calibration_problem or
+                  ('ok' if camera.calibrated else 'none yet'), 'frames_received': str(self.received),
                   'frames_done': str(self.done), 'frames_dropped': str(sum(self.drops.values())),
                   **{f'dropped.{cause}': str(count) for cause, count in sorted(self.drops.items())},
                   **{event: str(count) for event, count in sorted(self.events.items())}}
-        level, message = self._judge_input(now, age, rate, explain)
+        level, message = self._judge_input(now, age, rate)
         return Status('input', level, message, values)
 
-    def _judge_input(self, now: float, age: float, rate: float, explain: Callable[[], str]) -> tuple[bytes, str]:
-        facts = self.facts
-        if facts.state != 'active':
-            return OK, f'not listening ({facts.state})'
+    def _judge_input(self, now: float, age: float, rate: float) -> tuple[bytes, str]:
+        camera = self.camera
+        if self.facts.state != 'active':
+            return OK, f'not listening ({self.facts.state})'
         if not self._arrivals:
-            return STALE, f'no image yet on {facts.image_topic}: {explain()}'.removesuffix(': ')
+            return STALE, f'no image yet on {camera.image_topic}: {camera.why_silent()}'.removesuffix(': ')
         if age > LATE_S:
-            message = f'no image on {facts.image_topic} for {age:.1f} s: {explain()}'.removesuffix(': ')
+            message = f'no image on {camera.image_topic} for {age:.1f} s: {camera.why_silent()}'.removesuffix(': ')
             return ERROR if age > LOST_S else WARN, message
-        if facts.calibration_problem:
-            return ERROR, facts.calibration_problem
-        if not facts.calibrated:
+        if camera.calibration_problem:
+            return ERROR, camera.calibration_problem
+        if not camera.calibrated:
             waited = now - (now if self._first_image is None else self._first_image)
-            if waited >= facts.info_timeout_s:
-                return WARN, no_camera_info(facts.image_topic, facts.info_topic)
-            return OK, f'waiting for camera_info on {facts.info_topic}'
+            if waited >= camera.info_timeout_s:
+                return WARN, no_camera_info(camera.image_topic, camera.info_topic)
+            return OK, f'waiting for camera_info on {camera.info_topic}'
         recent = [(cause, text) for at, cause, text in self._recent_drops if now - at <= RECENT_S]
         if recent:
             all_lost = not self._finished or now - self._finished[-1] > RECENT_S
             message = f'{len(recent)} images dropped in {RECENT_S:g} s, last: {recent[-1][1]}'
             return (ERROR if all_lost else WARN), message
-        return OK, f'{rate:.1f} images/s on {facts.image_topic}'
+        return OK, f'{rate:.1f} images/s on {camera.image_topic}'
 
     def _pipeline(self, now: float) -> Status:
         facts = self.facts
-        rate = _rate(self._finished, now)
+        rate = rate_of(self._finished, now)
         computed = {name: ' '.join(sorted({getattr(engine, name) for engine in facts.engines.values()}))
                     for name in ('provider', 'precision')} if facts.engines else {}
         values = {'state': facts.state, **facts.details, **computed, 'people': str(self._people),
@@ -181,17 +193,37 @@ class Health:
             return Status('pipeline', WARN, message, values)
         return Status('pipeline', OK, f'{self._people} people, {rate:.1f} frames/s', values)
 
-    def _engines(self) -> Status:
-        engines = self.facts.engines
-        used = {name: f'{engine.provider} {engine.precision}' for name, engine in engines.items()}
-        remarks = {f'{name}.remark': '; '.join(engine.remarks) for name, engine in engines.items() if engine.remarks}
-        if busy := under_way(engines):
-            return Status('engines', WARN, busy, {**used, **remarks})
-        if self.facts.runtime == 'tensorrt' and (missed := [name for name, engine in engines.items()
-                                                            if not engine.provider.startswith('TensorRT')]):
-            message = f'not on TensorRT, which was asked for: {", ".join(missed)}'
-            return Status('engines', ERROR, message, {**used, **remarks})
-        return Status('engines', OK, ', '.join(sorted(set(used.values()))) or 'none', {**used, **remarks})
+
+class GroupHealth:
+    """How the work on several cameras of one node is going: Health for each by name, and engines that they share."""
+
+    def __init__(self) -> None:
+        self.facts = Facts()
+        self.cameras: dict[str, Health] = {}
+
+    def name_cameras(self, names: Sequence[str]) -> None:
+        """Say which cameras there are; those that stay keep their counts."""
+        self.cameras = {name: self.cameras.get(name) or Health(self.facts) for name in names}
+
+    def report(self, now: float) -> list[Status]:
+        """Return the state of input and pipeline of each camera, and of what computes their networks."""
+        return [*(replace(status, name=f'{name} {status.name}', message=f'{name}: {status.message}')
+                  for name, health in self.cameras.items() for status in health.report_camera(now)),
+                report_engines(self.facts)]
+
+
+def report_engines(facts: Facts) -> Status:
+    """Return the state of what computes the networks."""
+    engines = facts.engines
+    used = {name: f'{engine.provider} {engine.precision}' for name, engine in engines.items()}
+    remarks = {f'{name}.remark': '; '.join(engine.remarks) for name, engine in engines.items() if engine.remarks}
+    if busy := under_way(engines):
+        return Status('engines', WARN, busy, {**used, **remarks})
+    if facts.runtime == 'tensorrt' and (missed := [name for name, engine in engines.items()
+                                                   if not engine.provider.startswith('TensorRT')]):
+        message = f'not on TensorRT, which was asked for: {", ".join(missed)}'
+        return Status('engines', ERROR, message, {**used, **remarks})
+    return Status('engines', OK, ', '.join(sorted(set(used.values()))) or 'none', {**used, **remarks})
 
 
 def under_way(engines: Mapping[str, Engine]) -> str:
@@ -214,7 +246,7 @@ def to_diagnostics(statuses: Sequence[Status], node_name: str, header: Header) -
         for status in statuses])
 
 
-def _rate(moments: deque[float], now: float) -> float:
+def rate_of(moments: deque[float], now: float) -> float:
     """Return how often per second something happened lately."""
     recent = [moment for moment in moments if now - moment <= RECENT_S]
     if len(recent) < 2:

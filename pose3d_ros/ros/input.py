@@ -19,27 +19,32 @@ from pose3d_ros.ros.images import ImageError, decode_compressed, decode_image
 
 @dataclass(frozen=True)
 class Topics:
-    """Full names. image: what is subscribed; camera_info: beside the base image; rectified: what the images are."""
+    """Full names. image: what is subscribed; camera_info: beside the base image; rectified: what the images are.
+
+    name: what the node calls the image, by which it is remapped.
+    """
 
     image: str
     camera_info: str
     compressed: bool
     rectified: bool
+    name: str
 
 
-def resolve_topics(node: Node, transport: str, rectification: str) -> Topics:
-    """Return the topics of the camera after remapping.
+def resolve_topics(node: Node, transport: str, rectification: str, prefix: str = '') -> Topics:
+    """Return the topics of a camera after remapping. prefix: of its names, as 'front/' for `front/image`.
 
     `camera_info` lies beside `image`, wherever that was remapped to, unless it was remapped itself.
     """
-    base = node.resolve_topic_name('image')
+    name = f'{prefix}image'
+    base = node.resolve_topic_name(name)
     parent, _, last = base.rpartition('/')
-    info = node.resolve_topic_name('camera_info')
-    if info == node.resolve_topic_name('camera_info', only_expand=True):
+    info = node.resolve_topic_name(f'{prefix}camera_info')
+    if info == node.resolve_topic_name(f'{prefix}camera_info', only_expand=True):
         info = f'{parent}/camera_info'
     compressed = transport == 'compressed'
     rectified = 'rect' in last if rectification == 'auto' else rectification == 'rectified'
-    return Topics(f'{base}/compressed' if compressed else base, info, compressed, rectified)
+    return Topics(f'{base}/compressed' if compressed else base, info, compressed, rectified, name)
 
 
 class CameraInput:
@@ -90,10 +95,11 @@ class CameraInput:
         """Return a likely cause for images that do not come, and the cure."""
         publishers = self._node.get_publishers_info_by_topic(self.topics.image)
         if not publishers:
-            return 'nobody publishes there: start the camera, or remap `image` to its topic'
+            return f'nobody publishes there: start the camera, or remap `{self.topics.name}` to its topic'
         wanted = 'sensor_msgs/msg/CompressedImage' if self.topics.compressed else 'sensor_msgs/msg/Image'
         if all(publisher.topic_type != wanted for publisher in publishers):
-            return f'its type is {publishers[0].topic_type}, not {wanted}: set image_transport, or remap `image`'
+            return (f'its type is {publishers[0].topic_type}, not {wanted}: set image_transport, or remap '
+                    f'`{self.topics.name}`')
         if self._reliability == ReliabilityPolicy.RELIABLE and all(
                 publisher.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT for publisher in publishers):
             return 'its publisher is best effort: set image_reliability to best_effort'

@@ -19,7 +19,7 @@ from std_msgs.msg import Header
 
 from pose3d_ros.ros.compat import lifecycle_state, reuse_large_buffers, steady_clock
 from pose3d_ros.ros.declare import declare, values_of
-from pose3d_ros.ros.health import ERROR, OK, STALE, Health, to_diagnostics
+from pose3d_ros.ros.health import ERROR, OK, STALE, Facts, Status, to_diagnostics
 from pose3d_ros.ros.logs import NodeLog
 from pose3d_ros.ros.params import Parameter, ParameterError
 
@@ -33,6 +33,15 @@ class RefusedError(Exception):
     """A transition that cannot be made now; the text gives the reason and the cure."""
 
 
+class NodeHealth(Protocol):
+    """What is needed of the health of a node. report: now [s of a steady clock] to lines of diagnostics."""
+
+    @property
+    def facts(self) -> Facts: ...
+
+    def report(self, now: float) -> list[Status]: ...
+
+
 class ManagedNode(LifecycleNode):
     """A lifecycle node that starts itself (parameter autostart) and reports to /diagnostics once a second.
 
@@ -40,11 +49,11 @@ class ManagedNode(LifecycleNode):
     alive, and the transition can be tried again.
     """
 
-    def __init__(self, name: str, table: Sequence[Parameter], **node_arguments: Any) -> None:
+    def __init__(self, name: str, table: Sequence[Parameter], health: NodeHealth, **node_arguments: Any) -> None:
         self._log: NodeLog | None = None
         super().__init__(name, **node_arguments)
-        self.health = Health()
-        self._table = table
+        self.health = health
+        self.table = table
         declare(self, table, self._why_not_settable)
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         self._logged: dict[tuple[str, bytes], float] = {}
@@ -72,15 +81,11 @@ class ManagedNode(LifecycleNode):
     def unload(self) -> None:
         """Release what load opened; nothing is done when there is nothing."""
 
-    def explain_silence(self) -> str:
-        """Return a likely cause for input that does not come."""
-        return ''
-
     def report(self) -> None:
         """Publish diagnostics now; what is not well is logged too, every few seconds."""
         now = time.monotonic()
         self.health.facts.state = lifecycle_state(self)
-        statuses = self.health.report(now, self.explain_silence)
+        statuses = self.health.report(now)
         header = Header(stamp=self.get_clock().now().to_msg())
         self._diagnostics.publish(to_diagnostics(statuses, self.get_fully_qualified_name().lstrip('/'), header))
         for status in statuses:
@@ -99,7 +104,7 @@ class ManagedNode(LifecycleNode):
         self.unload()
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        return self._transition('configure', lambda: self.load(values_of(self, self._table)), undo=self.unload)
+        return self._transition('configure', lambda: self.load(values_of(self, self.table)), undo=self.unload)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         return self._transition('activate', self.start, undo=self.stop)

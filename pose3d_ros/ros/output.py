@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import copy
 
 from rclpy.node import Node
@@ -15,38 +16,42 @@ from visualization_msgs.msg import MarkerArray
 from pose3d_ros.draw import draw_people
 from pose3d_ros.msg import People2D, People3D
 from pose3d_ros.pipeline import Result
-from pose3d_ros.records import Frame
+from pose3d_ros.records import Frame, Person3D
 from pose3d_ros.ros.convert import to_people, to_people_2d, to_stamp
 from pose3d_ros.ros.images import encode_image
 from pose3d_ros.ros.markers import SkeletonMarkers
+from pose3d_ros.ros.people_tf import PeopleTf
 from pose3d_ros.skeleton import Skeleton
 
 RELIABLE_5 = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=5, reliability=ReliabilityPolicy.RELIABLE)
 RELIABLE_1 = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1, reliability=ReliabilityPolicy.RELIABLE)
 
 
-class Output:
-    """Publishes people and people_2d always, and what is for the eye only while somebody looks."""
+class PeopleOutput:
+    """Publishes people in space: as people, as TF frames where asked for, and as markers while somebody looks."""
 
-    def __init__(self, node: Node, skeleton: Skeleton) -> None:
-        """skeleton: of the people in the image; their joints are named also when nobody is there."""
-        self._node, self._skeleton = node, skeleton
-        self._people = self._publisher(People3D, 'people', RELIABLE_5)
-        self._people_2d = self._publisher(People2D, 'people_2d', RELIABLE_5)
-        self._markers = self._publisher(MarkerArray, 'markers', RELIABLE_5)
-        self._annotated = self._publisher(Image, 'image_annotated', RELIABLE_1)
+    def __init__(self, node: Node, prefix: str = '', publish_tf: bool = False) -> None:
+        """prefix: of the topics, as 'front/' for `front/people`. publish_tf: people as TF frames too; raises
+        TfUnavailableError where TF cannot be used.
+        """
+        self._tf = PeopleTf(node, prefix) if publish_tf else None
+        self._node = node
+        self._people = publisher(node, People3D, f'{prefix}people', RELIABLE_5)
+        self._markers = publisher(node, MarkerArray, f'{prefix}markers', RELIABLE_5)
         self._to_markers = SkeletonMarkers()
         self._header = Header()
 
-    def publish(self, frame: Frame, result: Result) -> None:
-        """Publish what was found in a frame, with the stamp and frame of its image. People go first."""
-        header = self._header = Header(stamp=to_stamp(frame.stamp_ns), frame_id=frame.frame_id)
-        self._people.publish(to_people(result.people, header))
-        self._people_2d.publish(to_people_2d(result.people_2d, frame.camera, header, self._skeleton))
+    def publish(self, people: Sequence[Person3D], header: Header) -> None:
+        """Publish the people of a moment, who may be none, for whoever works with them."""
+        self._people.publish(to_people(people, header))
+        if self._tf is not None:
+            self._tf.publish(people, header)
+
+    def show(self, people: Sequence[Person3D], header: Header) -> None:
+        """Publish them for the eye."""
+        self._header = header
         if self._markers.get_subscription_count():
-            self._markers.publish(self._to_markers(result.people, header))
-        if self._annotated.get_subscription_count():
-            self._annotated.publish(encode_image(draw_people(frame.image, result.people_2d, result.people), header))
+            self._markers.publish(self._to_markers(people, header))
 
     def clear(self) -> None:
         """Take everything off show."""
@@ -56,10 +61,47 @@ class Output:
 
     def destroy(self) -> None:
         """Remove the publishers."""
-        for publisher in (self._people, self._people_2d, self._markers, self._annotated):
-            self._node.destroy_publisher(publisher)
+        for each in (self._people, self._markers):
+            self._node.destroy_publisher(each)
+        if self._tf is not None:
+            self._tf.destroy()
 
-    def _publisher(self, kind: type, topic: str, qos: QoSProfile) -> Publisher:
-        # A copy, because rclpy writes the user's overrides for this topic into it.
-        return self._node.create_publisher(kind, topic, copy(qos),
-                                           qos_overriding_options=QoSOverridingOptions.with_default_policies())
+
+class Output:
+    """Publishes people and people_2d always, and what is for the eye only while somebody looks."""
+
+    def __init__(self, node: Node, skeleton: Skeleton, prefix: str = '', publish_tf: bool = False) -> None:
+        """skeleton: of the people in the image; their joints are named also when nobody is there.
+
+        prefix, publish_tf: as in PeopleOutput, which may raise TfUnavailableError.
+        """
+        self._node, self._skeleton = node, skeleton
+        self._space = PeopleOutput(node, prefix, publish_tf)
+        self._people_2d = publisher(node, People2D, f'{prefix}people_2d', RELIABLE_5)
+        self._annotated = publisher(node, Image, f'{prefix}image_annotated', RELIABLE_1)
+
+    def publish(self, frame: Frame, result: Result) -> None:
+        """Publish what was found in a frame, with the stamp and frame of its image. People go first."""
+        header = Header(stamp=to_stamp(frame.stamp_ns), frame_id=frame.frame_id)
+        self._space.publish(result.people, header)
+        self._people_2d.publish(to_people_2d(result.people_2d, frame.camera, header, self._skeleton))
+        self._space.show(result.people, header)
+        if self._annotated.get_subscription_count():
+            self._annotated.publish(encode_image(draw_people(frame.image, result.people_2d, result.people), header))
+
+    def clear(self) -> None:
+        """Take everything off show."""
+        self._space.clear()
+
+    def destroy(self) -> None:
+        """Remove the publishers."""
+        self._space.destroy()
+        for each in (self._people_2d, self._annotated):
+            self._node.destroy_publisher(each)
+
+
+def publisher(node: Node, kind: type, topic: str, qos: QoSProfile) -> Publisher:
+    """Return a publisher whose QoS the user can override."""
+    # A copy, because rclpy writes the user's overrides for this topic into it.
+    return node.create_publisher(kind, topic, copy(qos),
+                                 qos_overriding_options=QoSOverridingOptions.with_default_policies())

@@ -1,25 +1,21 @@
-"""Every parameter of the nodes, once: type, default, unit, range and description. YAML and tables are made from this.
+"""What a parameter of a node is, how it is checked, and the files made of all of them (see param_tables.py).
 
-    python -m pose3d_ros.ros.params > config/mono.yaml
+    python -m pose3d_ros.ros.params mono > config/mono.yaml
+    python -m pose3d_ros.ros.params multi > config/multi.yaml
     python -m pose3d_ros.ros.params --markdown > docs/parameters.md
 """
 
 from __future__ import annotations
 
 import difflib
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from pose3d_ros.detect import DetectSettings
-from pose3d_ros.refine import RefineSettings
-from pose3d_ros.ros.images import MAX_PIXELS
-from pose3d_ros.runtime.engine import PRECISIONS, RUNTIMES
-from pose3d_ros.track import TrackSettings
-
-Value = bool | int | float | str
-GROUND_SOURCES = ('none', 'parameters', 'tf')
+Value = bool | int | float | str | list[str]
+_NAME = re.compile('(?!.*__)[A-Za-z_][A-Za-z0-9_]*')  # a part of a topic's name
 S = TypeVar('S')
 
 
@@ -30,8 +26,8 @@ class ParameterError(ValueError):
 @dataclass(frozen=True)
 class Parameter:
     """One parameter. low, high: inclusive range of a number. choices: of a string; or_file: beside them, any name that
-    ends so. settings: the settings class that has a field of this name, which the value is for. fixed: set at start
-    only; the others while unconfigured too.
+    ends so. A list of strings holds names for topics, each once. settings: the settings class that has a field of this
+    name, which the value is for. fixed: set at start only; the others while unconfigured too.
     """
 
     name: str
@@ -47,8 +43,8 @@ class Parameter:
 
     @property
     def type_name(self) -> str:
-        """Return 'bool', 'int', 'float' or 'str'."""
-        return type(self.default).__name__
+        """Return 'bool', 'int', 'float', 'str' or 'list[str]'."""
+        return 'list[str]' if isinstance(self.default, list) else type(self.default).__name__
 
     @property
     def allowed(self) -> str:
@@ -57,8 +53,10 @@ class Parameter:
             return ' | '.join([*self.choices, *([f'*{self.or_file}'] if self.or_file else [])])
         return '' if self.low is None else f'{self.low:g} .. {self.high:g}'
 
-    def check(self, value: Value) -> None:
+    def check(self, value: Any) -> None:
         """Raise ParameterError for a value of another type, out of range or not among the choices."""
+        if isinstance(self.default, list):
+            return self._check_names(value)
         if type(value) is not type(self.default):
             hint = f': write {float(value)}' if self.type_name == 'float' and type(value) is int else ''
             raise ParameterError(f'{self.name} is {value!r} ({type(value).__name__}), but must be a '
@@ -67,104 +65,18 @@ class Parameter:
         is_choice = value in self.choices or bool(self.or_file and str(value).endswith(self.or_file))
         if not in_range or (self.choices and not is_choice):
             raise ParameterError(f'{self.name} is {value!r}, but must be {self.allowed} {self.unit}'.rstrip())
+        return None
 
-
-def _of(settings: type, name: str, description: str, unit: str = '', low: float | None = None,
-        high: float | None = None) -> Parameter:
-    """Return the parameter for a field of a settings class, which has the default."""
-    return Parameter(name, getattr(settings, name), description, unit, low, high, settings=settings)
-
-
-MONO = (
-    Parameter('autostart', True, 'Configure and activate at start; false leaves that to a lifecycle manager.',
-              fixed=True),
-    # Networks
-    Parameter('detector_model', 'full', 'BlazePose landmark model (lite is fastest, heavy most accurate), or the '
-              'description of a model of your own (docs/own_models.md).', choices=('lite', 'full', 'heavy'),
-              or_file='.yaml'),
-    Parameter('search_model', 'blazepose', 'What looks for people: the BlazePose detector, or the description of a '
-              'model of your own that gives boxes (docs/own_models.md).', choices=('blazepose',), or_file='.yaml'),
-    Parameter('runtime', 'auto', 'What computes the networks: auto takes the first that can be used of TensorRT, ONNX '
-              'Runtime on CUDA, and ONNX Runtime on the CPU (docs/engines.md).', choices=RUNTIMES),
-    Parameter('precision', 'auto', 'Of TensorRT engines: auto takes fp16, or where that fails the check against the '
-              'CPU, mixed, then fp32.', choices=PRECISIONS),
-    Parameter('build_while_running', True, 'While a TensorRT engine is built (minutes, once), work on ONNX Runtime; '
-              'false drops the images until then.'),
-    Parameter('threads', 0, 'Processor threads per network on the CPU; 0 chooses.', low=0, high=64),
-    # Input
-    Parameter('image_transport', 'raw', 'raw reads the topic image, compressed reads image/compressed (JPEG, PNG).',
-              choices=('raw', 'compressed')),
-    Parameter('image_reliability', 'best_effort', 'QoS of the image subscription; best_effort accepts every publisher.',
-              choices=('best_effort', 'reliable')),
-    Parameter('rectification', 'auto', 'Whether the images are rectified, so that P of camera_info holds instead of K '
-              'and D; auto: they are when the last part of the topic contains "rect".',
-              choices=('auto', 'raw', 'rectified')),
-    Parameter('max_pixels', MAX_PIXELS, 'Larger images are refused.', 'px', 1, 1_000_000_000),
-    Parameter('camera_info_timeout', 5.0, 'Images without camera_info are reported after this time.', 's', 0.0, 3600.0),
-    # Finding people
-    _of(DetectSettings, 'search_period', 'Frames over which a search of the whole image for new people is spread; '
-        'near the camera they are seen after half of them.',
-        'frames', 1, 1000),
-    _of(DetectSettings, 'min_person_height', 'Smallest person to find, as a share of the image height; half of it '
-        'makes the search four times as dear.', '', 0.05, 1.0),
-    _of(DetectSettings, 'max_people', 'People followed at most; each costs one run of the landmark network per frame.',
-        '', 1, 100),
-    _of(DetectSettings, 'detection_threshold', 'Score from which a find of the search is looked at closely.', '', 0.01,
-        0.99),
-    _of(DetectSettings, 'presence_threshold', 'Certainty of the landmark model from which somebody new is a person.',
-        '', 0.0, 1.0),
-    _of(DetectSettings, 'confidence_threshold', 'Mean confidence of the joints in view from which somebody new is a '
-        'person.', '', 0.0, 1.0),
-    _of(DetectSettings, 'keep_presence', 'The same certainty for somebody who is followed already: at most '
-        'presence_threshold.', '', 0.0, 1.0),
-    _of(DetectSettings, 'keep_confidence', 'The same confidence for somebody who is followed already: at most '
-        'confidence_threshold.', '', 0.0, 1.0),
-    # Following people
-    _of(TrackSettings, 'confirm_frames', 'Sightings before a person counts as TRACKED.', 'frames', 1, 100),
-    _of(TrackSettings, 'max_lost_s', 'A person out of sight keeps the id for this time.', 's', 0.0, 60.0),
-    _of(TrackSettings, 'swap_guard', 'Correct left and right where the detector exchanges them.'),
-    # Size and place: one camera alone cannot tell a tall person far away from a small one near by
-    Parameter('stature', 0.0, 'Stature of everybody in view, where it is known; 0: it is not.', 'm', 0.0, 2.5),
-    Parameter('ground_source', 'none', 'Where the floor under the camera is known from: parameters (camera_height, '
-              'camera_pitch, camera_roll) for a camera at a fixed place, tf for any other. With a floor, people whose '
-              'feet are in view are placed on it, and their statures are learned.', choices=GROUND_SOURCES),
-    Parameter('camera_height', 0.0, 'Height of the camera above the floor, with ground_source parameters.', 'm', 0.0,
-              50.0),
-    Parameter('camera_pitch', 0.0, 'Pitch of the camera as in its URDF (REP-103): 0 looks level, positive looks down.',
-              'deg', -90.0, 90.0),
-    Parameter('camera_roll', 0.0, 'Roll of the camera as in its URDF (REP-103): positive leans to the right, so that '
-              'things in the image lean to the left.', 'deg', -180.0, 180.0),
-    Parameter('ground_frame', 'base_footprint', 'Frame whose plane z = 0 is the floor, with ground_source tf; asked at '
-              'the stamp of each image.'),
-    Parameter('ground_tilt_sigma', 0.6, 'How exactly the tilt of the floor against the camera is known (one standard '
-              'deviation).', 'deg', 0.01, 45.0),
-    Parameter('ground_height_sigma', 0.02, 'How exactly the height of the camera is known (one standard deviation).',
-              'm', 0.001, 5.0),
-    _of(RefineSettings, 'smoothing', 'Publish smoothed joints; false publishes them as measured.'),
-    _of(RefineSettings, 'acceleration', 'How hard joints accelerate (one standard deviation): more follows fast motion '
-        'closer, less is smoother.', 'm/s^2', 0.1, 1000.0),
-)
-
-VIDEO = (
-    Parameter('video', '', 'Video file, folder of images (in the order of their names), or number of a webcam.',
-              fixed=True),
-    Parameter('calibration', '', 'File with the calibration of the camera (docs/calibration.md).', fixed=True),
-    Parameter('camera_name', '', 'Which camera of the calibration; empty where it has only one.', fixed=True),
-    Parameter('frame_id', 'camera', 'Optical frame of the images.', fixed=True),
-    Parameter('rate', 0.0, 'Frames per second; 0 takes that of the video (30 for a folder).', 'Hz', 0.0, 1000.0,
-              fixed=True),
-    Parameter('pace', 'realtime', 'realtime, or consumed: each frame waits until people came for the one before.',
-              choices=('realtime', 'consumed'), fixed=True),
-    Parameter('consume_timeout', 5.0, 'With pace consumed, a frame without people is given up after this time.', 's',
-              0.1, 600.0, fixed=True),
-    Parameter('loop', False, 'Start again at the end; the node ends otherwise.', fixed=True),
-    Parameter('image_transport', 'raw', 'raw publishes image, compressed publishes image/compressed (JPEG).',
-              choices=('raw', 'compressed'), fixed=True),
-    Parameter('wait_for_subscriber', 10.0, 'Waits for a subscriber for at most this time before the first frame.', 's',
-              0.0, 3600.0, fixed=True),
-)
-
-NODES: dict[str, tuple[Parameter, ...]] = {'mono_node': MONO, 'video_node': VIDEO}
+    def _check_names(self, value: Any) -> None:
+        if not isinstance(value, (list, tuple)) or not value or not all(isinstance(name, str) for name in value):
+            raise ParameterError(f'{self.name} is {value!r}, but must be a list of names: write '
+                                 f'{_yaml_value(self.default)}')
+        for name in value:
+            if not _NAME.fullmatch(name):
+                raise ParameterError(f'{self.name}: {name!r} cannot be part of a topic: use letters, digits and single '
+                                     'underscores, and begin with no digit')
+        if twice := sorted({name for name in value if value.count(name) > 1}):
+            raise ParameterError(f'{self.name}: {", ".join(twice)} is there twice; give each camera one name')
 
 
 def check_overrides(table: Sequence[Parameter], overrides: Mapping[str, Any], declared: Sequence[str] = ()) -> None:
@@ -182,14 +94,18 @@ def check_overrides(table: Sequence[Parameter], overrides: Mapping[str, Any], de
             raise ParameterError(f'there is no parameter {name}: {hint}')
 
 
-def settings_of(kind: type[S], table: Sequence[Parameter], values: Mapping[str, Value]) -> S:
-    """Return the settings that the values of a table say. Raises ValueError for values that do not go together."""
-    return kind(**{parameter.name: values[parameter.name] for parameter in table if parameter.settings is kind})
+def settings_of(kind: type[S], table: Sequence[Parameter], values: Mapping[str, Any], **others: Any) -> S:
+    """Return the settings that the values of a table say, and those of other names. Raises ValueError for values that
+    do not go together.
+    """
+    return kind(**{parameter.name: values[parameter.name] for parameter in table if parameter.settings is kind},
+                **others)
 
 
-def yaml_text(nodes: Mapping[str, Sequence[Parameter]]) -> str:
-    """Return a parameter file with every default, commented. It holds in any namespace."""
-    lines = ['# All parameters and their defaults. Made by: python -m pose3d_ros.ros.params > config/mono.yaml']
+def yaml_text(file: str, nodes: Mapping[str, Sequence[Parameter]]) -> str:
+    """Return config/FILE.yaml: every default of these nodes, commented. It holds in any namespace."""
+    lines = ['# All parameters and their defaults. '
+             f'Made by: python -m pose3d_ros.ros.params {file} > config/{file}.yaml']
     for node, table in nodes.items():
         lines += ['', f'/**/{node}:', '  ros__parameters:']
         for parameter in table:
@@ -202,9 +118,9 @@ def yaml_text(nodes: Mapping[str, Sequence[Parameter]]) -> str:
 def markdown_text(nodes: Mapping[str, Sequence[Parameter]]) -> str:
     """Return the documentation of all parameters."""
     lines = ['# Parameters', '', 'Made by: `python -m pose3d_ros.ros.params --markdown > docs/parameters.md`', '',
-             'Set them in a YAML file (config/mono.yaml has all of them) or with `-p name:=value`. A name that does',
-             'not exist, or a value that is not allowed, stops the node at its start. All can be set while the node is',
-             'unconfigured, except those marked (start), which are read once.']
+             'Set them in a YAML file (config/mono.yaml, config/multi.yaml have all of them) or with',
+             '`-p name:=value`. A name that does not exist, or a value that is not allowed, stops the node at its',
+             'start. All can be set while the node is unconfigured, except those marked (start), which are read once.']
     for node, table in nodes.items():
         lines += ['', f'## {node}', '',
                   '| parameter | default | allowed | unit | description |', '|---|---|---|---|---|']
@@ -219,8 +135,20 @@ def markdown_text(nodes: Mapping[str, Sequence[Parameter]]) -> str:
 def _yaml_value(value: Value) -> str:
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, list):
+        return f'[{", ".join(map(_yaml_value, value))}]'
     return f"'{value}'" if isinstance(value, str) else repr(value)
 
 
+def _main(arguments: Sequence[str]) -> str:
+    from pose3d_ros.ros.param_tables import FILES, NODES  # which imports this module
+
+    if list(arguments) == ['--markdown']:
+        return markdown_text(NODES)
+    if len(arguments) != 1 or arguments[0] not in FILES:
+        raise SystemExit(f'give one of {", ".join(FILES)}, --markdown')
+    return yaml_text(arguments[0], {node: NODES[node] for node in FILES[arguments[0]]})
+
+
 if __name__ == '__main__':
-    print(markdown_text(NODES) if '--markdown' in sys.argv else yaml_text(NODES), end='')
+    print(_main(sys.argv[1:]), end='')

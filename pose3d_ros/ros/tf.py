@@ -1,4 +1,4 @@
-"""The only place that knows TF: tf2_ros where it is installed, and transforms as arrays."""
+"""TF as arrays: by tf2_ros where it is installed, else by a buffer of this package."""
 
 from __future__ import annotations
 
@@ -7,10 +7,16 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.time import Time
 from scipy.spatial.transform import Rotation
 
 Array = NDArray[np.float64]
+
+# Those of tf2_ros: what is static reaches those who come later too.
+TF_QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=100, reliability=ReliabilityPolicy.RELIABLE)
+TF_STATIC_QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=100, reliability=ReliabilityPolicy.RELIABLE,
+                           durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
 class TfUnavailableError(Exception):
@@ -26,9 +32,21 @@ class NoTransformError(Exception):
 
 
 class Buffer(Protocol):
-    """What is needed of a buffer; tf2_ros.Buffer is one."""
+    """What is needed of a buffer; tf2_ros.Buffer and transform_buffer.Buffer are such."""
 
     def lookup_transform(self, target_frame: str, source_frame: str, time: Time) -> Any: ...
+
+
+def tf_message() -> Any:
+    """Return the class of the messages of /tf. Raises TfUnavailableError where they are not installed."""
+    try:
+        from tf2_msgs.msg import TFMessage
+    except ImportError as error:
+        raise TfUnavailableError(
+            f'TF needs the messages tf2_msgs, which cannot be imported here ({error}): install '
+            'ros-$ROS_DISTRO-tf2-msgs and source the ROS 2 installation (in a checkout without one: make build, and '
+            '. scripts/env.sh)') from error
+    return TFMessage
 
 
 class Transforms:
@@ -40,21 +58,31 @@ class Transforms:
 
     @classmethod
     def listen(cls, node: Node) -> Transforms:
-        """Listen to /tf and /tf_static by the executor of the node. Raises TfUnavailableError without tf2_ros."""
+        """Listen to /tf and /tf_static by the executor of the node.
+
+        Raises TfUnavailableError where there is neither tf2_ros nor tf2_msgs.
+        """
         try:
-            import tf2_ros
-        except ImportError as error:
-            raise TfUnavailableError(
-                f'TF needs the Python package tf2_ros, which cannot be imported here ({error}): install '
-                'ros-$ROS_DISTRO-tf2-ros-py and source the ROS 2 installation') from error
-        buffer = tf2_ros.Buffer()
-        return cls(buffer, tf2_ros.TransformException, tf2_ros.TransformListener(buffer, node))
+            import tf2_ros as tf
+        except ImportError as missing:
+            try:
+                from pose3d_ros.ros import transform_buffer as tf
+            except ImportError as error:
+                raise TfUnavailableError(
+                    f'TF needs the Python package tf2_ros, or the messages tf2_msgs; neither can be imported here '
+                    f'({missing}; {error}): install ros-$ROS_DISTRO-tf2-ros-py and source the ROS 2 installation (in '
+                    'a checkout without one: make build, and . scripts/env.sh)') from error
+        buffer = tf.Buffer()
+        return cls(buffer, tf.TransformException, tf.TransformListener(buffer, node))
 
     def lookup(self, target: str, source: str, stamp_ns: int) -> tuple[Array, Array]:
         """Return rotation (3, 3) and translation (3,) m that take points of frame source to frame target at stamp_ns.
 
         Raises NoTransformError when TF does not know them, or not at this time.
         """
+        if stamp_ns <= 0:  # tf2 would answer with the latest transform, whenever that was
+            raise NoTransformError('no_stamp', f'what comes in {target!r} has no stamp ({stamp_ns} ns); the driver of '
+                                               'the camera must set that of its images')
         try:
             found = self._buffer.lookup_transform(target, source, Time(nanoseconds=stamp_ns)).transform
         except self._missing as error:

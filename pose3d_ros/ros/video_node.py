@@ -24,7 +24,8 @@ from pose3d_ros.ros.images import encode_image
 from pose3d_ros.ros.input import resolve_topics
 from pose3d_ros.ros.managed import Spin, run
 from pose3d_ros.ros.output import RELIABLE_1, RELIABLE_5
-from pose3d_ros.ros.params import VIDEO, ParameterError
+from pose3d_ros.ros.param_tables import VIDEO
+from pose3d_ros.ros.params import ParameterError
 
 FOLDER_RATE = 30.0    # Hz
 SETTLE_S = 0.3        # from the first subscriber seen here until it sees this publisher as well
@@ -35,8 +36,10 @@ JPEG_QUALITY = 90
 class VideoNode(Node):
     """Publishes each image with its camera_info. Raises ParameterError at the start.
 
-    In real time an image is stamped when it is published. With pace consumed, stamps follow the footage from the moment
-    it starts, however long the answers take: people move as fast as they did when they were filmed.
+    In real time an image is stamped when it is published. With pace consumed, or start_at, stamps follow the footage
+    from the moment it starts, however long the answers take: people move as fast as they did when they were filmed.
+    Several nodes with one start_at play in step: an image comes at its time or not at all; with pace consumed, at its
+    time or when the one before is done with.
     """
 
     def __init__(self, **node_arguments: Any) -> None:
@@ -47,14 +50,17 @@ class VideoNode(Node):
                                           str(self._values['camera_name']))
         self.published = 0
         self.unanswered = 0  # frames for which no people came in time, with pace consumed
+        self.left_out = 0    # frames that were too late, with start_at
         self._answered_ns = -1
         self._stamp_ns = 0   # of the last image
+        self._start_ns = 0   # of the first image, with start_at
         topics = resolve_topics(self, str(self._values['image_transport']), 'raw')
         self._compressed = topics.compressed
         self._images: Publisher = self.create_publisher(CompressedImage if topics.compressed else Image, topics.image,
                                                         RELIABLE_1)
         self._infos = self.create_publisher(CameraInfo, topics.camera_info, RELIABLE_1)
-        if self._values['pace'] == 'consumed':
+        self._consumed = self._values['pace'] == 'consumed'
+        if self._consumed:
             self.create_subscription(People3D, 'people', self._take_people, RELIABLE_5)
 
     def play(self, spin: Spin) -> int:
@@ -64,7 +70,7 @@ class VideoNode(Node):
             rate = FOLDER_RATE
         self.get_logger().info(f'{footage.source}: {footage.width} x {footage.height} px at '
                                f'{f"{rate:g} Hz" if rate else "its own pace"}, to {self._images.topic_name}')
-        if not self._wait_for_subscriber(spin):
+        if not self._wait_for_subscriber(spin) or not self._wait_for_start(spin):
             return 0
         begun = time.monotonic()
         try:
@@ -75,6 +81,7 @@ class VideoNode(Node):
             return 1
         seconds = time.monotonic() - begun
         lost = f', {self.unanswered} of them without people in time' if self.unanswered else ''
+        lost += f', and left out {self.left_out} that were late' if self.left_out else ''
         self.get_logger().info(f'published {self.published} frames in {seconds:.1f} s '
                                f'({self.published / max(seconds, 1e-6):.1f} Hz){lost}')
         spin(LAST_DELIVERY_S)
@@ -82,20 +89,46 @@ class VideoNode(Node):
 
     def _play_once(self, spin: Spin, period: float) -> bool:
         """Publish all images once; returns False when it is time to end."""
+        follows = bool(period) and (self._consumed or self._start_ns > 0)  # do stamps follow the footage?
+        begun_ns = self._begin(period)
         due = time.monotonic()
-        realtime = self._values['pace'] == 'realtime'
-        begun_ns = max(self.get_clock().now().nanoseconds, self._stamp_ns + round(1e9 * period))
         for number, image in enumerate(self.footage.images()):
+            stamp = begun_ns + round(1e9 * number * period)
+            if self._start_ns:
+                due = time.monotonic() + 1e-9 * (stamp - self._now_ns())
             if not spin(due - time.monotonic()):
                 return False
-            stamp = (self.get_clock().now().nanoseconds if realtime or not period
-                     else begun_ns + round(1e9 * number * period))
-            self._publish(image, stamp)
-            if realtime:
+            if follows and self._start_ns and self._too_late(stamp, period):
+                self._leave_out(stamp)
+                continue
+            self._publish(image, stamp if follows else self._now_ns())
+            if not self._consumed:
                 due = max(due + period, time.monotonic())  # what is late is not made up for by a burst
-            elif not self._wait_for_people(spin, stamp):
+            elif not self._wait_for_people(spin, self._stamp_ns):
                 return False
         return True
+
+    def _begin(self, period: float) -> int:
+        """Return the stamp [ns] of the first image of the next round."""
+        following = self._stamp_ns + round(1e9 * period)
+        if self._start_ns:
+            return following if self._stamp_ns else self._start_ns
+        return max(self._now_ns(), following)
+
+    def _too_late(self, stamp: int, period: float) -> bool:
+        """Tell whether the others are at the next image already; with pace consumed, whether people came for this."""
+        return self._answered_ns >= stamp if self._consumed else self._now_ns() >= stamp + 1e9 * period
+
+    def _leave_out(self, stamp: int) -> None:
+        self._stamp_ns = stamp
+        self.left_out += 1
+        if not self._consumed and self.left_out > self.published:
+            self.get_logger().warning(
+                f'{self.left_out} of {self.left_out + self.published} frames left out: this machine is too slow for '
+                'this rate: lower it (rate), or let people set the pace (pace consumed)', throttle_duration_sec=5.0)
+
+    def _now_ns(self) -> int:
+        return self.get_clock().now().nanoseconds
 
     def _publish(self, image: Picture, stamp: int) -> None:
         """Publish one image and its camera_info; stamp in nanoseconds."""
@@ -104,6 +137,14 @@ class VideoNode(Node):
         self._infos.publish(to_info(self.camera, header))
         self._images.publish(_to_jpeg(image, header) if self._compressed else encode_image(image, header))
         self.published += 1
+
+    def _wait_for_start(self, spin: Spin) -> bool:
+        """Learn start_at, once somebody has set it; returns False when it is time to end."""
+        while (start := float(self.get_parameter('start_at').value)) < 0:
+            if not spin(0.1):
+                return False
+        self._start_ns = round(1e9 * start)
+        return True
 
     def _wait_for_subscriber(self, spin: Spin) -> bool:
         def listened_to() -> bool:

@@ -1,13 +1,15 @@
-"""The thread that takes the newest image from the executor to the topics."""
+"""The thread that takes the newest images from the executor to the topics."""
 
 from __future__ import annotations
 
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from functools import partial
+from typing import Any, Protocol, TypeVar
 
 from rclpy.clock import Clock
 from rclpy.impl.rcutils_logger import RcutilsLogger
@@ -20,6 +22,8 @@ from pose3d_ros.ros.images import ImageError
 from pose3d_ros.ros.latest import Latest
 from pose3d_ros.runtime.engine import Engine
 from pose3d_ros.skeleton import Skeleton
+
+LOG_PERIOD_S = 5.0  # the same trouble is logged this often
 
 
 class PeoplePipeline(Protocol):
@@ -41,6 +45,16 @@ class PeoplePipeline(Protocol):
     def close(self) -> None: ...
 
 
+P = TypeVar('P', bound=PeoplePipeline)
+# Does what can be done in common for a frame of each of some pipelines, and returns the rest of each one's work.
+Begin = Callable[[Sequence[P], Sequence[Frame]], Sequence[Callable[[], Result]]]
+
+
+def each_alone(pipelines: Sequence[PeoplePipeline], frames: Sequence[Frame]) -> list[Callable[[], Result]]:
+    """Do nothing in common."""
+    return [partial(pipeline, frame) for pipeline, frame in zip(pipelines, frames)]
+
+
 @dataclass(frozen=True)
 class Arrival:
     """An image message, and when it came [s of the steady clock]."""
@@ -49,68 +63,30 @@ class Arrival:
     at: float
 
 
-class Worker:
-    """Works on one image at a time, always the newest; what came in between is counted as overwritten.
+class Stream:
+    """One camera's way from image messages to topics.
 
-    State: the stamp of the last image. The pipeline is reset before the first image, when time goes back (a bag that
-    starts again) and after forget().
+    State: the stamp of the last image; failed: whether the work on the last one did. The pipeline is reset before the
+    first image, when time goes back (a bag that starts again) and after forget().
     """
 
     def __init__(self, to_frame: Callable[[Any], Frame], pipeline: PeoplePipeline,
-                 publish: Callable[[Frame, Result], None], health: Health, clock: Clock, logger: RcutilsLogger) -> None:
-        """to_frame may raise ImageError; clock: the one that images are stamped by."""
-        self._to_frame, self._pipeline, self._publish = to_frame, pipeline, publish
-        self._health, self._clock, self._logger = health, clock, logger
-        self._mailbox: Latest[Arrival] = Latest()
+                 publish: Callable[[Frame, Result], None], health: Health) -> None:
+        """to_frame may raise ImageError."""
+        self.pipeline, self.publish, self.health = pipeline, publish, health
+        self.failed = False
+        self._to_frame = to_frame
         self._last_stamp_ns: int | None = None
         self._forget = True
-        self._thread = threading.Thread(target=self._work, name='pose3d_ros worker')
-        self._thread.start()
-
-    def put(self, message: Any) -> None:
-        """Take in an image message; called by the executor, and quick."""
-        now = time.monotonic()
-        self._health.arrived(now)
-        if self._mailbox.put(Arrival(message, now)):
-            self._health.dropped(OVERWRITTEN, '', now)
 
     def forget(self) -> None:
         """The next image does not continue the ones before it."""
         self._forget = True
 
-    def close(self) -> None:
-        """Finish the image in hand and end the thread."""
-        self._mailbox.close()
-        self._thread.join()
-
-    def _work(self) -> None:
-        while (arrival := self._mailbox.take()) is not None:
-            self._process(arrival)
-
-    def _process(self, arrival: Arrival) -> None:
-        """Take one image to the topics, or drop it and count why."""
-        begun = time.monotonic()
-        try:
-            self._mind_the_past(stamp_ns(arrival.message.header.stamp))
-            frame = self._to_frame(arrival.message)
-            decoded = time.monotonic()
-            result = self._pipeline(frame)
-            found = time.monotonic()
-            self._publish(frame, result)
-        except ImageError as error:
-            self._health.dropped(error.cause, str(error), begun)
-        except Exception as error:
-            # The only catch-all around frames: whatever one sets off in a stage, a driver or a network, the next one
-            # gets its chance. Counted, reported and logged with its traceback, so that nothing is hidden.
-            self._forget = True
-            self._health.dropped('error', f'{type(error).__name__}: {error}', begun)
-            self._logger.error(f'a frame failed\n{traceback.format_exc()}', throttle_duration_sec=5.0)
-        else:
-            published = time.monotonic()
-            seconds = {'wait': begun - arrival.at, 'decode': decoded - begun, 'publish': published - found,
-                       'latency': (self._clock.now().nanoseconds - frame.stamp_ns) / 1e9}
-            times_ms = {name: 1e3 * value for name, value in seconds.items()} | result.stage_ms
-            self._health.finished(len(result.people), times_ms, self._pipeline.counters, published)
+    def frame(self, message: Any) -> Frame:
+        """Return the frame of an image message. Raises ImageError."""
+        self._mind_the_past(stamp_ns(message.header.stamp))
+        return self._to_frame(message)
 
     def _mind_the_past(self, now_ns: int) -> None:
         """Have the pipeline forget the past where this image does not follow it. Raises ImageError for a repetition."""
@@ -120,7 +96,104 @@ class Worker:
                                                 'stamp each of them, or there are two publishers')
         backwards = last_ns is not None and now_ns < last_ns
         if backwards:
-            self._health.happened('time_jumps')
+            self.health.happened('time_jumps')
         if backwards or self._forget:
             self._forget = False
-            self._pipeline.reset()
+            self.pipeline.reset()
+
+
+@dataclass(frozen=True)
+class _Taken:
+    """An image in hand, as a frame, and how long it took to get there [s]."""
+
+    stream: Stream
+    frame: Frame
+    seconds: dict[str, float]
+
+
+class Worker:
+    """Works on one image of each camera at a time, always the newest; what came in between is counted as overwritten.
+
+    Whatever cameras have a new image are worked on together; nobody is waited for.
+    """
+
+    def __init__(self, begin: Begin[Any], clock: Clock, logger: RcutilsLogger) -> None:
+        """begin: for the pipelines of two cameras or more; clock: the one that images are stamped by."""
+        self._begin, self._clock, self._logger = begin, clock, logger
+        self._mailbox: Latest[Stream, Arrival] = Latest()
+        self._thread = threading.Thread(target=self._work, name='pose3d_ros worker')
+        self._thread.start()
+
+    def put(self, stream: Stream, message: Any) -> None:
+        """Take in an image message; called by the executor, and quick."""
+        now = time.monotonic()
+        stream.health.arrived(now)
+        if self._mailbox.put(stream, Arrival(message, now)):
+            stream.health.dropped(OVERWRITTEN, '', now)
+
+    def close(self) -> None:
+        """Finish the images in hand and end the thread."""
+        self._mailbox.close()
+        self._thread.join()
+
+    def _work(self) -> None:
+        while (arrivals := self._mailbox.take()) is not None:
+            taken: list[_Taken] = []
+            for stream, arrival in arrivals.items():
+                with self._dropping(stream):
+                    taken.append(_take(stream, arrival))
+            sound = [image for image in taken if not image.stream.failed]
+            alone = [[image] for image in taken if image.stream.failed]  # until they have done well
+            for images in (sound, *alone):
+                for image, find in zip(images, self._begin_together(images)):
+                    with self._dropping(image.stream):
+                        self._finish(image, find)
+
+    def _begin_together(self, taken: Sequence[_Taken]) -> Sequence[Callable[[], Result]]:
+        """Begin the work on images of several cameras; what fails in common is tried for each camera by itself."""
+        pipelines, frames = [image.stream.pipeline for image in taken], [image.frame for image in taken]
+        if len(taken) > 1:
+            try:
+                return self._begin(pipelines, frames)
+            except Exception as error:  # as in _dropping; whoever is the cause fails again, alone
+                for image in taken:
+                    image.stream.health.happened('together_failed')
+                self._logger.error(f'{len(taken)} cameras together failed, each is tried alone: '
+                                   f'{type(error).__name__}: {error}', throttle_duration_sec=LOG_PERIOD_S)
+        return each_alone(pipelines, frames)
+
+    def _finish(self, image: _Taken, find: Callable[[], Result]) -> None:
+        """Find the people of an image and publish them."""
+        stream, frame = image.stream, image.frame
+        result = find()
+        found = time.monotonic()
+        stream.publish(frame, result)
+        published = time.monotonic()
+        seconds = {**image.seconds, 'publish': published - found,
+                   'latency': (self._clock.now().nanoseconds - frame.stamp_ns) / 1e9}
+        times_ms = {name: 1e3 * value for name, value in seconds.items()} | result.stage_ms
+        stream.failed = False
+        stream.health.finished(len(result.people), times_ms, stream.pipeline.counters, published)
+
+    @contextmanager
+    def _dropping(self, stream: Stream) -> Iterator[None]:
+        """Drop the image of a camera that fails in here, and count why."""
+        begun = time.monotonic()
+        try:
+            yield
+        except ImageError as error:
+            stream.health.dropped(error.cause, str(error), begun)
+        except Exception as error:
+            # The only catch-all around frames: whatever one sets off in a stage, a driver or a network, the next one
+            # gets its chance. Counted, reported and logged with its traceback, so that nothing is hidden.
+            stream.failed = True
+            stream.forget()
+            stream.health.dropped('error', f'{type(error).__name__}: {error}', begun)
+            self._logger.error(f'a frame failed\n{traceback.format_exc()}', throttle_duration_sec=LOG_PERIOD_S)
+
+
+def _take(stream: Stream, arrival: Arrival) -> _Taken:
+    """Turn an image message into a frame. Raises ImageError."""
+    begun = time.monotonic()
+    frame = stream.frame(arrival.message)
+    return _Taken(stream, frame, {'wait': begun - arrival.at, 'decode': time.monotonic() - begun})

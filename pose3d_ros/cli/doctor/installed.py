@@ -42,6 +42,7 @@ PACKAGES = (
     Package('yaml', 'pyyaml', '5.4'),
     Package('onnx', 'onnx', '1.14', purpose='to convert models (pose3d fetch) and to build engines in half precision'),
     Package('tflite', 'tflite', '2.10', purpose='to convert models (pose3d fetch)'),
+    Package('rosbags', 'rosbags', '0.11', purpose='to calibrate from recordings'),
 )
 _OPENCV = ('opencv-python', 'opencv-python-headless', 'opencv-contrib-python', 'opencv-contrib-python-headless')
 

@@ -19,15 +19,13 @@ _IMAGE = 6_220_800              # bytes of 1920 x 1080 px, three colours
 _LEAST_SHARED_MEMORY = 64 << 20  # bytes: the segments of config/fastdds.xml for two processes
 _MOST_DOMAIN, _SAFE_DOMAIN = 232, 101
 _TROUBLE_WITH_NUMPY = ('compiled using NumPy 1.x', '_ARRAY_API not found', 'numpy.core.multiarray failed to import')
-_OPTIONAL = (('tf2_ros', 'tf2-ros-py', 'the floor from TF (ground_source: tf)'),
-             ('tf_transformations', 'tf-transformations', ''),
-             ('sensor_msgs_py', 'sensor-msgs-py', ''))
+_OPTIONAL = (('tf_transformations', 'tf-transformations'), ('sensor_msgs_py', 'sensor-msgs-py'))
 
 
 def ros(environment: Mapping[str, str] | None = None) -> Iterator[Finding]:
     """Look at ROS. environment: that of this process; another one for tests."""
     environment = os.environ if environment is None else environment
-    modules = ['rclpy', 'pose3d_ros.msg', 'cv_bridge', *(module for module, _, _ in _OPTIONAL)]
+    modules = ['rclpy', 'pose3d_ros.msg', 'cv_bridge', 'tf2_ros', 'tf2_msgs.msg', *(module for module, _ in _OPTIONAL)]
     found = imports(modules)
     if 'error' in found['rclpy']:
         yield _without_ros(found['rclpy']['error'], environment)
@@ -41,16 +39,32 @@ def ros(environment: Mapping[str, str] | None = None) -> Iterator[Finding]:
     yield from domain(environment)
     yield from large_images(environment)
     yield _cv_bridge(found['cv_bridge'])
-    for module, package, purpose in _OPTIONAL:
-        yield _optional(module, package, purpose, found[module])
+    yield tf(found['tf2_ros'], found['tf2_msgs.msg'])
+    for module, package in _OPTIONAL:
+        yield _optional(module, package, found[module])
 
 
-def _optional(module: str, package: str, purpose: str, found: Mapping[str, str]) -> Finding:
+def tf(tf2: Mapping[str, str], messages: Mapping[str, str]) -> Finding:
+    """Say by what TF is read, from what the imports of tf2_ros and tf2_msgs.msg gave."""
+    if 'error' not in tf2:
+        return ok('TF', 'read by tf2_ros')
+    cure = 'apt install ros-$ROS_DISTRO-tf2-ros-py'
+    missing = tf2['error'].startswith('No module named')
+    if 'error' in messages:
+        return note('TF', f'cannot be used: neither tf2_ros ({tf2["error"]}) nor tf2_msgs ({messages["error"]}) can be '
+                          'imported; places of cameras and the floor must come from files and parameters',
+                    f"{cure} (in a checkout without ROS: 'make build')")
+    if not missing:
+        return note('TF', f'read by pose3d_ros itself, as tf2_ros cannot be imported: {tf2["error"]}',
+                    cure.replace('install', 'install --reinstall'))
+    return ok('TF', 'read by pose3d_ros itself (tf2_ros is not installed)')
+
+
+def _optional(module: str, package: str, found: Mapping[str, str]) -> Finding:
     if 'error' not in found:
         return ok(module, 'installed')
     if found['error'].startswith('No module named'):
-        return ok(module, 'not installed; pose3d_ros ' + (f'needs it only for {purpose}' if purpose else
-                                                          'does without it'))
+        return ok(module, 'not installed; pose3d_ros does without it')
     return note(module, f'cannot be imported: {found["error"]}', f'apt install --reinstall ros-$ROS_DISTRO-{package}')
 
 

@@ -1,9 +1,9 @@
 """Robust bundle adjustment over rays: places of cameras, joints, bone lengths and clocks, all at once.
 
-Residuals, each with a soft-L1 loss: every joint in every camera, in standard deviations; every bone at every moment, as
-the relative difference to its length over that of a body (the length is an unknown of its own, one per person). The
-Where the places are roughly known, they pull; else the first camera is the origin, and the size of everything is held
-at what it was at the start, since rays do not tell it.
+Residuals with a soft-L1 loss: every joint in every camera, in standard deviations; every bone at every moment, as the
+relative difference to its usual length (an unknown of its own, one per person and bone). Where the places are roughly
+known, they pull, squared: nobody's detector says so, and there are no outliers among them. Else the first camera is the
+origin, and the size of everything is held at what it was at the start, since rays do not tell it.
 The Jacobian is written out and sparse. A camera's clock enters by the slope of the rays, valid for about a frame.
 """
 
@@ -24,7 +24,7 @@ BONE_SIGMA = 0.05  # of its length: what a detector's bones vary by
 _CLOCK_SIGMA = 0.5  # s; only so that people who stand still leave the clocks alone
 _HOLD = 1e3  # weight of the held size
 _ANGLE_SIGMA = 0.2  # rad; of known places, only so that nothing is left open
-_MEMORY = 0.5  # s; a detector's errors of frames nearer than this are the same error
+_MEMORY = 1.0  # s; a detector's errors of frames nearer than this are the same error: the integral of their correlation
 _MIN_DEPTH = 1e-3
 _LEAST_GAIN = 1e-7  # of the cost; a step that gains less is the last
 _TRIES = 8  # with ever more damping, for a step
@@ -39,7 +39,7 @@ class Adjusted:
     points: Floats
 
 
-def adjust(together: Together, poses: Floats, clocks: bool, known: Floats | None = None, place_sigma: float = 0.05,
+def adjust(together: Together, poses: Floats, clocks: bool, known: Floats | None = None, place_sigma: float = 0.03,
            slack: float = 0.0, steps: int = 60) -> Adjusted:
     """Improve poses (V, 4, 4) camera_T_world; the first one stays, unless places are known.
 
@@ -61,15 +61,16 @@ def _least(problem: _Problem, steps: int) -> Floats:
     residuals = problem.residuals(x)
     for _ in range(steps):
         jacobian = problem.jacobian(x)
-        weight = 1 / np.sqrt(1 + residuals**2)
+        weight = np.ones(len(residuals))
+        weight[:problem.robust] /= np.sqrt(1 + residuals[:problem.robust]**2)
         weighted = diags_array(weight) @ jacobian
         normal, gradient = jacobian.T @ weighted, weighted.T @ residuals
-        cost, better = _cost(residuals), False
+        cost, better = _cost(residuals, problem.robust), False
         for _ in range(_TRIES):
             step = _solve((normal + diags_array(damping * normal.diagonal() + 1e-9)).tocsr(), -gradient,
                           problem.at_point, 3 * problem.shape[1])
             candidate = problem.residuals(x + step)
-            gain = cost - _cost(candidate)
+            gain = cost - _cost(candidate, problem.robust)
             better = gain >= 0
             if better:
                 break
@@ -96,9 +97,9 @@ def _solve(normal: csr_matrix, right: Floats, start: int, size: int) -> Floats:
     return np.concatenate([few, (solved[..., -1] - solved[..., :-1] @ few).ravel()])
 
 
-def _cost(residuals: Floats) -> float:
-    """Return the soft-L1 cost of residuals: their squares where small, twice their size where large."""
-    return float(np.sum(2 * (np.sqrt(1 + residuals**2) - 1)))
+def _cost(residuals: Floats, robust: int) -> float:
+    """Return the cost: the squares of residuals, of the first `robust` ones twice their size where they are large."""
+    return float(np.sum(2 * (np.sqrt(1 + residuals[:robust]**2) - 1)) + np.sum(residuals[robust:]**2))
 
 
 def _repeats(together: Together) -> float:
@@ -154,6 +155,7 @@ class _Problem:
         self.ends = number[row[:, None], BONES[bone]]
         groups = int(together.person.max()) + 1 if len(together.person) else 0
         self.bone = together.person[row] * len(BONES) + bone
+        self.robust = 2 * len(self.ray) + len(self.bone)  # residuals of what detectors say; they come first
         self.at_clock = 6 * (views - self.fixed)
         self.at_bone = self.at_clock + views - 1
         self.at_point = self.at_bone + groups * len(BONES)

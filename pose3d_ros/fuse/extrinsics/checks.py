@@ -18,6 +18,7 @@ _LEAST_DEPTH = 0.01    # of the joints in space, over their distance: 3 cm at 3 
 _LEAST_BASELINE = 0.03  # over the distance of the people
 _LEAST_AGREEING = 0.5  # of the joints of each camera
 _LEAST_PARALLAX = 2.5  # standard deviations of a joint in two cameras
+_ENOUGH = 200           # frames of a person to tell motion by
 _SHARE_OF_PLANE = 0.95  # of the joints that fit a relative pose, also fit a plane
 
 
@@ -31,7 +32,8 @@ def check_watched(cameras: Sequence[Watched]) -> None:
                                   f'{LEAST_FRAMES} frames are needed, and a minute is better')
     if max(_motion(camera) for camera in cameras) < _LEAST_MOTION:
         raise ExtrinsicsError('nobody moves: one posture in one place says too little; walk about and use the arms')
-    if all(_width(camera) < _LEAST_WIDTH for camera in cameras):
+    if all(_width(np.concatenate([track.rays.reshape(-1, 2) for track in camera.tracks])) < _LEAST_WIDTH
+           for camera in cameras):
         raise ExtrinsicsError('all joints are nearly in one line: record whole people who move about')
 
 
@@ -50,7 +52,8 @@ def check_pairs(cameras: Sequence[Watched], pairs: Mapping[tuple[int, int], Pair
             raise ExtrinsicsError(f'{cameras[a].camera} and {cameras[b].camera} stand in nearly the same place: the '
                                   'baseline is too short; move them apart, or leave one out')
         plane, inside = cv2.findHomography(rays_a[good], rays_b[good], cv2.RANSAC, 2 * noise)
-        planes.append(plane is not None and float(inside.mean()) > _SHARE_OF_PLANE)
+        edge_on = min(_width(rays_a[good]), _width(rays_b[good])) < _LEAST_WIDTH
+        planes.append(edge_on or (plane is not None and float(inside.mean()) > _SHARE_OF_PLANE))
     if planes and all(planes):
         raise ExtrinsicsError('all joints are nearly in one plane: walk towards the cameras as well as across')
 
@@ -87,6 +90,7 @@ def _motion(camera: Watched) -> float:
         rays = track.rays[np.isfinite(track.rays[..., 0]).sum(axis=1) >= 4]
         rays = rays[:, np.isfinite(rays[..., 0]).sum(axis=0) >= LEAST_FRAMES]
         rays = rays[np.isfinite(rays[..., 0]).any(axis=1)]
+        rays = rays[::len(rays) // _ENOUGH + 1]
         if rays.size:
             reach = np.diff(np.nanpercentile(rays, [5, 95], axis=0), axis=0)[0]  # (J, 2)
             low, high = np.nanpercentile(rays, [2, 98], axis=1)
@@ -95,9 +99,8 @@ def _motion(camera: Watched) -> float:
     return max(motion, default=0.0)
 
 
-def _width(camera: Watched) -> float:
-    """Return how wide the cloud of all joints in the image is across, over along."""
-    rays = np.concatenate([track.rays.reshape(-1, 2) for track in camera.tracks])
+def _width(rays: Floats) -> float:
+    """Return how wide the cloud of rays (N, 2) in the image is across, over along."""
     rays = rays[np.isfinite(rays).all(axis=1)]
     spread = np.linalg.svd(rays - rays.mean(axis=0), compute_uv=False)
     return float(spread[1] / max(spread[0], 1e-12))

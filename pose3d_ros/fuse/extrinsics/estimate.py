@@ -12,7 +12,7 @@ from pose3d_ros.fuse.extrinsics.adjust import adjust, places_of
 from pose3d_ros.fuse.extrinsics.chain import all_pairs, chained
 from pose3d_ros.fuse.extrinsics.checks import check_pairs, check_result, check_watched
 from pose3d_ros.fuse.extrinsics.errors import ExtrinsicsError
-from pose3d_ros.fuse.extrinsics.frame import fitted, scaled, stature_of
+from pose3d_ros.fuse.extrinsics.frame import fitted, not_displaced, on_floor, scaled, stature_of
 from pose3d_ros.fuse.extrinsics.pairs import best_lag, essential_of, match
 from pose3d_ros.fuse.extrinsics.together import GATE, Together, gather, people, with_right_sides
 from pose3d_ros.fuse.extrinsics.tracks import Floats, Watched
@@ -34,7 +34,7 @@ class ExtrinsicsSettings:
     """
 
     refine: bool = True
-    place_sigma: float = 0.05
+    place_sigma: float = 0.03
     stature: float | None = None
     baseline: tuple[str, str, float] | None = None
     clocks: bool = True
@@ -89,8 +89,8 @@ def estimate(cameras: Sequence[Watched], given: Mapping[str, Floats],
              settings: ExtrinsicsSettings | None = None) -> Extrinsics:
     """Find the places of the cameras.
 
-    given: camera_T_world (4, 4) of the cameras that have one, by name; without any, the world is the first camera's
-    optical frame. Raises ExtrinsicsError where the recording does not tell, with the reason.
+    given: camera_T_world (4, 4) of the cameras that have one, by name; without any, z is up in the world, and the
+    floor is z = 0 (frame.on_floor). Raises ExtrinsicsError where the recording does not tell, with the reason.
     """
     settings = settings or ExtrinsicsSettings()
     check_settings([camera.camera for camera in cameras], given, settings)
@@ -108,10 +108,14 @@ def estimate(cameras: Sequence[Watched], given: Mapping[str, Floats],
     poses, offsets, together, first = _adjusted(cameras, start, offsets, trusted, settings)
     if not own_size:
         poses = scaled(poses, _size(cameras, together, poses, settings))
-    if np.isfinite(known).all(axis=(1, 2)).any() and trusted is None:
-        poses = fitted(poses, known, keep_size=not own_size)
+    if np.isfinite(known).all(axis=(1, 2)).any():
+        in_place = not_displaced(poses, known)
+        if trusted is None or np.isnan(in_place).sum() > np.isnan(known).sum():
+            poses = fitted(poses, in_place, keep_size=not own_size)
     after, points = _agreement(cameras, together, poses)
     check_result(cameras, poses, points, after.agreeing)
+    if not np.isfinite(known).all(axis=(1, 2)).any():
+        poses = on_floor(poses, points)
     turn = np.array([np.degrees(np.arccos(np.clip((np.trace(a[:3, :3] @ b[:3, :3].T) - 1) / 2, -1, 1)))
                      for a, b in zip(poses, known)])
     return Extrinsics(poses, offsets, first, after, np.linalg.norm(places_of(poses) - places_of(known), axis=1), turn,

@@ -1,0 +1,58 @@
+"""Places of cameras as TF in a bag says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+
+from pose3d_ros.cli.bag import Bag
+from pose3d_ros.cli.errors import UserError
+from pose3d_ros.ros.frame_tree import FrameTree, TransformException
+
+TF_TOPICS, TF = ('/tf', '/tf_static'), 'tf2_msgs/msg/TFMessage'
+_MOVED_M, _TURNED_DEG = 0.02, 0.5  # what a camera that stands still may seem to move in TF
+
+
+def places_in_bag(bag: Bag, frames: Mapping[str, str], spans: Mapping[str, Sequence[int]],
+                  common: str) -> dict[str, NDArray[np.float64]]:
+    """Return camera_T_common (4, 4) by name of cameras that stand still.
+
+    frames: the optical frames by name of camera; spans: first and last stamp [ns] at which to ask. Raises UserError
+    where TF does not know a frame, and for a camera that moves.
+    """
+    topics = [topic for topic in TF_TOPICS if topic in bag.topics]
+    if not topics:
+        raise UserError(f'{bag.path}: no {" nor ".join(TF_TOPICS)} to know --frame {common} from; record them, or '
+                        'start from a file (--places) or from nothing')
+    bag.check(topics, [TF])
+    tree = FrameTree(history_s=float('inf'))
+    for topic, message in bag.messages(topics):
+        for transform in message.transforms:
+            tree.put(transform, static=topic == '/tf_static', now_s=0.0)
+    places = {}
+    for name, frame in frames.items():
+        try:
+            first, last = (_pose(tree, frame, common, stamp) for stamp in spans[name])
+        except TransformException as error:
+            raise UserError(f'{bag.path}: TF has no place of {name} in {common}: {error}; give another --frame, or '
+                            'start from a file (--places) or from nothing') from None
+        change = first @ np.linalg.inv(last)
+        turn = np.degrees(np.arccos(np.clip((np.trace(change[:3, :3]) - 1) / 2, -1, 1)))
+        shift = np.linalg.norm(np.linalg.inv(first)[:3, 3] - np.linalg.inv(last)[:3, 3])
+        if shift > _MOVED_M or turn > _TURNED_DEG:
+            raise UserError(f'{bag.path}: {name} moves in {common} by TF ({100 * shift:.0f} cm, {turn:.1f} degrees): '
+                            'places are found for cameras that stand still; record while they do, or take a frame '
+                            'that moves with them')
+        places[name] = first
+    return places
+
+
+def _pose(tree: FrameTree, target: str, source: str, stamp_ns: int) -> NDArray[np.float64]:
+    """Return target_T_source (4, 4). Raises TransformException."""
+    quaternion, translation = tree.lookup(target, source, stamp_ns)
+    pose = np.eye(4)
+    pose[:3, :3], pose[:3, 3] = Rotation.from_quat(quaternion).as_matrix(), translation
+    return pose

@@ -1,0 +1,177 @@
+"""What cameras saw according to a bag, for `pose3d calibrate extrinsics`: their people_2d, or their images."""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+
+from pose3d_ros.calibration import load_calibration, load_places
+from pose3d_ros.camera import Camera
+from pose3d_ros.cli.bag import Bag
+from pose3d_ros.cli.bag_tf import places_in_bag
+from pose3d_ros.cli.calibrate_seen import Seen, check_names, detected
+from pose3d_ros.cli.errors import UserError
+from pose3d_ros.fuse.extrinsics.estimate import ExtrinsicsSettings, check_settings
+from pose3d_ros.fuse.extrinsics.reported import Reported
+from pose3d_ros.fuse.extrinsics.tracks import Floats, watched
+from pose3d_ros.records import Frame
+from pose3d_ros.ros.fields import camera_from_info, from_people_2d, stamp_ns
+from pose3d_ros.ros.images import ImageError, decode_compressed, decode_image
+
+PEOPLE_2D = 'pose3d_ros/msg/People2D'
+IMAGE, COMPRESSED, CAMERA_INFO = (f'sensor_msgs/msg/{name}' for name in ('Image', 'CompressedImage', 'CameraInfo'))
+_BACK_NS = 10**9  # stamps that go back further: two recordings in one
+
+
+def seen_in_bag(args: argparse.Namespace, settings: ExtrinsicsSettings) -> Seen:
+    """Return what the cameras saw. Raises UserError, CalibrationError and ExtrinsicsError."""
+    with Bag(args.recordings[0]) as bag:
+        topics = args.topics or bag.of_type([PEOPLE_2D])
+        if not topics:
+            raise UserError(f'{bag.path}: no topic of type {PEOPLE_2D}; record people_2d of the cameras, or name their '
+                            f'images by --topics: {", ".join(bag.of_type([IMAGE, COMPRESSED])) or "there are none"}')
+        bag.check(topics, (PEOPLE_2D, IMAGE, COMPRESSED))
+        if len({bag.topics[topic] == PEOPLE_2D for topic in topics}) > 1:
+            raise UserError('--topics: give People2D or images, not both')
+        names = args.cameras or camera_names(topics)
+        check_names(names, len(topics), 'topics')
+        cameras = dict(zip(names, topics))
+        if bag.topics[topics[0]] == PEOPLE_2D:
+            return _of_people(bag, cameras, args, settings)
+        return _of_images(bag, cameras, args, settings)
+
+
+def camera_names(topics: Sequence[str]) -> list[str]:
+    """Return what the cameras are called: the namespaces of their topics, less what all have in common.
+
+    /robot/front/color/image_raw and /robot/left/color/image_raw are of front and left.
+    """
+    parts = [_base(topic).strip('/').split('/')[:-1] for topic in topics]
+    for end in (0, -1):
+        while len(parts) > 1 and all(parts) and len({each[end] for each in parts}) == 1:
+            for each in parts:
+                del each[end]
+    return ['_'.join(each) or 'camera' for each in parts]
+
+
+def _of_people(bag: Bag, cameras: Mapping[str, str], args: argparse.Namespace, settings: ExtrinsicsSettings) -> Seen:
+    """Return what is seen by cameras that reported People2D on topics by name."""
+    if args.joints:
+        raise UserError('--joints keeps what is detected in images; this bag holds people_2d, which have the joints')
+    name_of = {topic: name for name, topic in cameras.items()}
+    reported = {name: Reported(name) for name in cameras}
+    frames: dict[str, str] = {}
+    spans: dict[str, list[int]] = {}
+    unusable: dict[str, Counter[str]] = {name: Counter() for name in cameras}
+    for topic, message in bag.messages(name_of):
+        name, stamp = name_of[topic], stamp_ns(message.header.stamp)
+        span = spans.setdefault(name, [stamp, stamp])
+        _check_order(f'{bag.path}: {topic}', span[1], stamp)
+        span[:] = min(span[0], stamp), max(span[1], stamp)
+        frames[name] = message.header.frame_id
+        try:
+            reported[name].add(stamp, from_people_2d(message), float((message.fx * message.fy)**0.5))
+        except ValueError as error:
+            unusable[name][str(error)] += 1
+    for name, topic in cameras.items():
+        if not len(reported[name]):
+            why = '; '.join(f'{count} messages: {text}' for text, count in unusable[name].most_common(1))
+            raise UserError(f'{bag.path}: no people seen in {topic}' + (f' ({why})' if why else '') +
+                            '; record while people walk about, or leave it out by --topics')
+    given = _given(bag, frames, spans, args)
+    check_settings(list(cameras), given, settings)
+    lenses = load_calibration(args.calibration) if args.calibration else {}
+    return Seen([each.watched() for each in reported.values()], given,
+                {name: lenses[name].camera for name in cameras if name in lenses}, frames, stamped=True)
+
+
+def _of_images(bag: Bag, cameras: Mapping[str, str], args: argparse.Namespace, settings: ExtrinsicsSettings) -> Seen:
+    """Return what is detected in the images of cameras, topics by name."""
+    known = load_calibration(args.calibration) if args.calibration else {}
+    lenses = {name: known[name].camera if name in known else _lens(bag, topic) for name, topic in cameras.items()}
+    frames, spans = {}, {}
+    for name, topic in cameras.items():
+        first = next(bag.messages([topic]), None)
+        if first is None:
+            raise UserError(f'{bag.path}: no images in {topic}; leave it out by --topics')
+        frames[name] = first[1].header.frame_id
+        spans[name] = [stamp_ns(first[1].header.stamp)] * 2
+    given = _given(bag, frames, spans, args)
+    check_settings(list(cameras), given, settings)  # before the long work
+    about = f'{", ".join(f"{name} ({topic})" for name, topic in cameras.items())} in {bag.path.name} by {args.model}'
+    seen = detected(args, {name: _images(bag, topic, lenses[name]) for name, topic in cameras.items()}, 0, about)
+    return Seen([watched(name, lenses[name], seen[name]) for name in cameras], given, lenses, frames, stamped=True)
+
+
+def _given(bag: Bag, frames: Mapping[str, str], spans: Mapping[str, Sequence[int]],
+           args: argparse.Namespace) -> dict[str, Floats]:
+    """Return camera_T_world (4, 4) of the cameras whose place is known: by TF, or by name or frame in a file.
+
+    frames: the optical frames by name of camera. spans: first and last stamp.
+    """
+    if args.frame:
+        return places_in_bag(bag, frames, spans, args.frame)
+    if args.places:
+        path, places = args.places, load_places(args.places)
+    elif args.calibration:
+        path, places = args.calibration, {name: camera.camera_T_world
+                                          for name, camera in load_calibration(args.calibration).items()
+                                          if camera.camera_T_world is not None}
+    else:
+        return {}
+    given = {name: places[key] for name, frame in frames.items() for key in (frame, name) if key in places}
+    if places and not given:
+        raise UserError(f'{path}: no place of {", ".join(frames)}; it has: {", ".join(places)}; see --cameras')
+    return given
+
+
+def _lens(bag: Bag, topic: str) -> Camera:
+    """Return the intrinsics of the images on a topic: the first camera_info beside it."""
+    parent, _, last = _base(topic).rpartition('/')
+    beside = f'{parent}/camera_info'
+    if beside not in bag.topics:
+        raise UserError(f'{bag.path}: no topic {beside}, which has the intrinsics of {topic}; record it too, or give '
+                        '--calibration')
+    bag.check([beside], [CAMERA_INFO])
+    first = next(bag.messages([beside]), None)
+    if first is None:
+        raise UserError(f'{bag.path}: no message in {beside}; record it too, or give --calibration')
+    return camera_from_info(first[1], 'rect' in last, beside)
+
+
+def _images(bag: Bag, topic: str, camera: Camera) -> Iterator[Frame]:
+    """Yield the images of a topic, less those that cannot be decoded; at least one must be."""
+    decode = decode_compressed if bag.topics[topic] == COMPRESSED else decode_image
+    newest, good, bad = 0, 0, Counter[str]()
+    for _, message in bag.messages([topic]):
+        stamp = stamp_ns(message.header.stamp)
+        _check_order(f'{bag.path}: {topic}', newest, stamp)
+        if stamp <= newest:
+            continue  # recorded twice, or overtaken
+        newest = stamp
+        try:
+            image = decode(message)
+        except ImageError as error:
+            bad[str(error)] += 1
+            continue
+        if image.shape[:2] != (camera.height, camera.width):
+            raise UserError(f'{bag.path}: {topic} is {image.shape[1]}x{image.shape[0]}, but its intrinsics are for '
+                            f'{camera.width}x{camera.height}; calibrate at the size that is recorded')
+        good += 1
+        yield Frame(image, stamp, camera, message.header.frame_id)
+    if bad:
+        text, count = bad.most_common(1)[0]
+        if not good:
+            raise UserError(f'{bag.path}: {topic}: none of the images can be used: {text}')
+        print(f'{topic}: {sum(bad.values())} images left out, {count} of them: {text}')
+
+
+def _check_order(where: str, newest: int, stamp: int) -> None:
+    if stamp < newest - _BACK_NS:
+        raise UserError(f'{where}: stamps go back by {(newest - stamp) * 1e-9:.1f} s: the clock was set back, or a bag '
+                        'was played twice while this one was recorded; record again')
+
+
+def _base(topic: str) -> str:
+    return topic.removesuffix('/compressed')
