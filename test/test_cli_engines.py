@@ -6,27 +6,35 @@ import argparse
 
 import pytest
 
-from pose3d_ros.cli.engines import add_engine_options, add_model_options, node_parameters, shipped_models, wanted
-from pose3d_ros.ros import params
+from pose3d_ros.cli.engines import (
+    add_engine_options,
+    add_lifter_option,
+    add_model_options,
+    node_parameters,
+    shipped_models,
+    wanted,
+)
+from pose3d_ros.ros.param_tables import MONO
 from pose3d_ros.runtime.engine import EngineError, Wanted
 
 
 def parsed(*words: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     add_model_options(parser)
+    add_lifter_option(parser)
     add_engine_options(parser)
     return parser.parse_args(words)
 
 
 def test_what_is_not_said_is_left_to_the_parameter_file() -> None:
     assert node_parameters(parsed()) == {}
-    defaults = {parameter.name: parameter.default for parameter in params.MONO}
+    defaults = {parameter.name: parameter.default for parameter in MONO}
     said = node_parameters(parsed('--model', 'lite', '--search', 'persons.yaml', '--runtime', 'cpu', '--precision',
                                   'fp32', '--threads', '2'))
     assert said == {'detector_model': 'lite', 'search_model': 'persons.yaml', 'runtime': 'cpu', 'precision': 'fp32',
                     'threads': 2}
     assert all(value != defaults[name] for name, value in said.items())  # and each is a parameter of the node
-    for parameter in params.MONO:
+    for parameter in MONO:
         if parameter.name in said:
             parameter.check(said[parameter.name])
 

@@ -18,6 +18,7 @@ COMMANDS = {
     'fetch': ('pose3d_ros.cli.fetch', 'get models and sample footage into the cache'),
     'build-engines': ('pose3d_ros.cli.build_engines', 'prepare TensorRT engines in advance; list and clear them'),
     'calibrate': ('pose3d_ros.cli.calibrate', 'where the cameras stand, from the people that they see together'),
+    'adapt': ('pose3d_ros.cli.adapt', 'fine-tune the lifter to your own cameras (needs PyTorch)'),
     'convert': ('pose3d_ros.cli.convert', 'show and convert calibrations of other tools; static TF from them'),
     'doctor': ('pose3d_ros.cli.doctor.command', 'what is installed, which engines work, what is wrong and the cure'),
     'evaluate': ('pose3d_ros.cli.evaluate', 'accuracy on the sample footage or on motion capture'),
