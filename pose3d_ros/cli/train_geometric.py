@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pose3d_ros.train.loop import Run
     from pose3d_ros.train.recording import Recording
 
-STEPS, WIDTH, DROPOUT, BATCH, BACKBONE = 8000, 512, 0.1, 256, 'paper'
+STEPS, WIDTH, DROPOUT, BATCH, BACKBONE = 6000, 256, 0.1, 256, 'paper'
 DEFAULT_VARIANT = 'transform'
 # Those of train/geometric_variants.py and of nets/geometric.py, which would bring PyTorch with them; a test compares.
 VARIANTS = ('reprojection_only', 'adversarial', 'transform', 'augmented', 'supervised', 'no_pretraining',

@@ -39,7 +39,7 @@ class GeometricSettings:
 
     variant: str = 'transform'
     backbone: str = 'paper'
-    width: int = 512
+    width: int = 256
     dropout: float = 0.1
     middle: bool = True
     batch: int = 256
@@ -48,7 +48,7 @@ class GeometricSettings:
     confidence: bool = True
     mixed: bool = True
     watched: int = 2048              # moments of the validation recording on which training is watched
-    loop: LoopSettings = LoopSettings(steps=8000, optimiser='adamw', warm_up=100, learning_rate=3e-3,
+    loop: LoopSettings = LoopSettings(steps=6000, optimiser='adamw', warm_up=100, learning_rate=3e-3,
                                       schedule='cosine', weight_decay=0.0, average=0.99, validate_every=250)
 
 

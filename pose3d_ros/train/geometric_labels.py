@@ -24,7 +24,7 @@ from pose3d_ros.train.loop import Run, fit
 from pose3d_ros.train.recording import Recording, RecordingError
 
 PARENTS = [HUMAN17.index(parent) if parent else 0 for parent in HUMAN17.parents]
-PRIOR_WEIGHT = 1000.0  # of the adversarial term, against squared thousandths of a ray
+PRIOR_WEIGHT = 5000.0  # of the adversarial term, against squared thousandths of a ray
 PENALTY = 10.0         # of the critic's slope, as Gulrajani et al. have it
 
 
