@@ -43,7 +43,7 @@ class GeometricSettings:
     dropout: float = 0.1
     middle: bool = True
     batch: int = 256
-    transform: float = 1.0
+    transform: float = 3.0
     pretrain: float = 20 / 320
     confidence: bool = True
     mixed: bool = True
