@@ -24,8 +24,9 @@ from pose3d_ros.lift import input_points
 from pose3d_ros.nets.window import WindowLifter
 from pose3d_ros.train.adapt_geometry import between, crossview_loss, unlifted
 from pose3d_ros.train.adapt_judge import compare, covered, errors_px, figures_of, fitting_trust, per_camera
-from pose3d_ros.train.adapt_replay import Replay
+from pose3d_ros.train.adapt_replay import Replay, shown
 from pose3d_ros.train.adapt_statures import RANGE_M, Statures, estimate, reestimate, stature_prior
+from pose3d_ros.train.adapt_vary import varied
 from pose3d_ros.train.export import ADULTS, export
 from pose3d_ros.train.load_lifter import load_lifter
 from pose3d_ros.train.loop import LoopSettings, Run, fit, read_checkpoint
@@ -49,16 +50,17 @@ class AdaptSettings:
 
     hold_out: float = 0.4
     inner: float = 0.2
-    steps: int = 400
+    steps: int = 200
     batch: int = 96
     learning_rate: float = 5e-5
     own: float = 0.3
-    replay: float = 1.0
+    replay: float = 3.0
     pull: float = 1.0
     tall: float = 0.01
     know_up: float = 0.5
+    replay_samples: int = 8192
     seed: int = 0
-    validate_every: int = 50
+    validate_every: int = 25
 
     def loop(self) -> LoopSettings:
         """Return how the loop runs."""
@@ -101,7 +103,8 @@ class SiteNetwork(nn.Module):
 
     def joints(self, batch: dict[str, Tensor]) -> Tensor:
         """Return joints (B, 17, 3) m of the people `person` (B,) in the optical frame."""
-        unit = self.lifter.unit(*(batch[name] for name in ('rays', 'confidence', 'age', 'up', 'landmarks')))
+        # Joints are judged where they are: a pose that is changed moves the place that follows from it.
+        unit = self.lifter.unit(*shown(batch), through=True)
         return (unit.root + unit.relative) @ unit.turn * self.log_stature.exp()[batch['person']][:, None, None]
 
 
@@ -144,7 +147,8 @@ def site_batches(site: SiteRecording, people: Statures, replay: Replay, settings
     chance /= chance.sum()
     while True:
         rows = rng.choice(len(site), settings.batch, p=chance)
-        batch = {f'site.{name}': value[rows] for name, value in arrays.items()}
+        drawn = varied({name: value[rows] for name, value in arrays.items()}, rng)
+        batch = {f'site.{name}': value for name, value in drawn.items()}
         batch['site.up'] = np.where(rng.random((settings.batch, 1)) < settings.know_up, batch['site.up'], np.float32(0))
         yield {**batch, **replay.draw(settings.batch, rng)}
 
@@ -212,7 +216,7 @@ def adapt(site: SiteRecording, out: Path, lifter: Path | None = None, settings: 
     out.mkdir(parents=True, exist_ok=True)
     (out / ADAPTED).unlink(missing_ok=True)
     trust = float(network.trust)
-    replay = Replay(network, mocap, settings.seed)
+    replay = Replay(network, mocap, settings.seed, settings.replay_samples)
     said = unlifted(network, held)
     before, reference = said.metres(old[0]), held.reference()
     coverage, known = covered(network, held, old), replay.errors(network)

@@ -16,6 +16,7 @@ from pose3d_ros.train.site import SiteRecording
 
 SURE = 0.95             # of the improvement being one
 LEAST_BLOCKS = 4
+LEAST_GAIN = 0.01       # of the error, below which an improvement is not worth another file
 BLOCK_S = (0.2, 3.0)    # s, how long a block of time is at least, and at most
 BLOCKS = 12             # that are wanted
 SHARE = 0.9
@@ -56,7 +57,7 @@ def compare(before: NDArray, after: NDArray, site: SiteRecording) -> Verdict:
         return Verdict(blocks, float(difference.mean()), float('inf'), False)
     margin = float(student.ppf(SURE, count - 1) * difference.std(ddof=1) / np.sqrt(count))
     change = float(difference.mean())
-    return Verdict(blocks, change, margin, change + margin < 0)
+    return Verdict(blocks, change, margin, change + margin < 0 and change < -LEAST_GAIN * float(before.mean()))
 
 
 def figures_of(joints: NDArray, reference: NDArray, site: SiteRecording) -> dict[str, float]:

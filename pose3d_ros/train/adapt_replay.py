@@ -15,7 +15,6 @@ from pose3d_ros.train.mocap import Mocap
 from pose3d_ros.train.procedural import procedural_mocap
 from pose3d_ros.train.samples import SampleSettings, make_samples
 
-SAMPLES = 8192
 CHECKED = 1024      # of them, never learnt from, on which forgetting is measured
 # What an answer may be off from the old one, in statures: pose, relative depth, and the factors of covariances.
 POSE_WEIGHT, DEPTH_WEIGHT, FACTOR_WEIGHT = 10.0, 2.0, 2.0
@@ -28,7 +27,7 @@ class Replay:
     to them are to stay. old: a copy of the network as it was.
     """
 
-    def __init__(self, network: WindowLifter, mocap: Mocap | None, seed: int, samples: int = SAMPLES) -> None:
+    def __init__(self, network: WindowLifter, mocap: Mocap | None, seed: int, samples: int) -> None:
         self.old = copy.deepcopy(network).eval()
         self.name = 'made up' if mocap is None else f'{len(mocap)} frames of motion capture'
         self.truth = mocap is not None
@@ -51,7 +50,7 @@ class Replay:
         """Return how far a network is from the truth, or from what was answered before."""
         if self.truth:
             return loss(network, batch, self.settings)
-        told = [batch[name] for name in ('rays', 'confidence', 'age', 'up', 'landmarks')]
+        told = shown(batch)
         with torch.no_grad():
             wanted = self._teacher.unit(*told)
         unit = network.unit(*told)
@@ -66,3 +65,8 @@ class Replay:
         relative, root, _ = predict(network, samples, known)
         return {'mpjpe_mm': 1e3 * float(np.linalg.norm(relative - samples.relative, axis=-1).mean()),
                 'mrpe_mm': 1e3 * float(np.linalg.norm(root - samples.root, axis=-1).mean())}
+
+
+def shown(batch: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Return what WindowLifter.unit takes, of a batch."""
+    return batch['rays'], batch['confidence'], batch['age'], batch['up'], batch['landmarks']

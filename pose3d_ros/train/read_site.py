@@ -240,10 +240,10 @@ def _at(moment: NDArray, person: NDArray, found: _Sightings, stamps: NDArray,
         good = exact_enough | between
         wanted, before, after, at = wanted[good], before[good], after[good], at[good]
         share = np.clip((at - when[before]) / np.maximum(when[after] - when[before], 1), 0, 1).astype(np.float32)
-        a, b = ([np.stack([getattr(found, key)[mine[row]] for row in side]) if len(side) else None
-                 for key in ('rays', 'confidence', 'sigma')] for side in (before, after))
         if not len(wanted):
             continue
+        a, b = ([np.stack([getattr(found, key)[mine[row]] for row in side])
+                 for key in ('rays', 'confidence', 'sigma')] for side in (before, after))
         both = (a[1][:, 0] > 0) & (b[1][:, 0] > 0)
         mixed = (1 - share)[:, None, None] * a[0][:, 0] + share[:, None, None] * b[0][:, 0]
         rays[wanted] = np.where(both[..., None], mixed, 0)

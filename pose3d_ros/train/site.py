@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -130,9 +131,9 @@ class SiteRecording:
         """Write the recording as .npz: people's joints and no pictures of them."""
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(path.name + '.part')
+        arrays: dict[str, Any] = {field.name: np.asarray(getattr(self, field.name)) for field in fields(self)}
         with part.open('wb') as file:
-            np.savez_compressed(file, kind=KIND, input_joints=np.array(INPUTS),
-                                **{field.name: np.asarray(getattr(self, field.name)) for field in fields(self)})
+            np.savez_compressed(file, kind=KIND, input_joints=np.array(INPUTS), **arrays)
         part.replace(path)
 
 
