@@ -38,6 +38,7 @@ from pose3d_ros.train.geometric_variants import VARIANTS, settings_of, train_sel
 from pose3d_ros.train.loop import CHECKPOINT, CheckpointError, LoopSettings, Run, read_checkpoint  # noqa: E402
 from pose3d_ros.train.metrics import mpjpe, mrpe  # noqa: E402
 from pose3d_ros.train.recording import Recording, RecordingError, save_truth  # noqa: E402
+from pose3d_ros.train.views import with_virtual_views  # noqa: E402
 
 torch.set_num_threads(1)
 SMALL = GeometricSettings(width=32, batch=64, dropout=0.0, mixed=False, watched=100, loop=LoopSettings(
@@ -161,6 +162,13 @@ def test_pairs_are_two_different_views_of_one_moment(recording: Recording) -> No
     assert (batch['first'] != batch['second']).all()
     assert set(zip(batch['first'], batch['second'])) == {(a, b) for a in range(4) for b in range(4) if a != b}
     np.testing.assert_array_equal(batch['window_1'][:, 0], batch['rays_1'])
+
+
+def test_of_a_pair_with_virtual_views_one_is_real(recording: Recording) -> None:
+    more = with_virtual_views(recording, 8, np.random.default_rng(0))
+    batch = next(pairs(more, replace(SMALL, batch=2000, virtual=8), 1, np.random.default_rng(0)))
+    assert (batch['first'] < 4).all() and set(batch['second']) == set(range(12))
+    assert (batch['first'] != batch['second']).all()
 
 
 @pytest.mark.parametrize('backbone', BACKBONES)

@@ -33,7 +33,8 @@ class GeometricSettings:
     """The network and its training; for what the paper compares, see VARIANTS of train/geometric_variants.py.
 
     transform: lambda of equation 7 (0: re-projection alone). pretrain: share of the steps with equation 6. confidence:
-    whether losses are weighted by it. middle: see nets/geometric.py. The paper: width 1024, 20 + 300 epochs of
+    whether losses are weighted by it. virtual: how many of the cameras, the last ones, are; of each pair of views, one
+    is real. middle: see nets/geometric.py. The paper: width 1024, 20 + 300 epochs of
     Human3.6M, learning rate 0.001 to a tenth every 100 (schedule 'thirds'), no mean of the weights.
     """
 
@@ -42,6 +43,7 @@ class GeometricSettings:
     width: int = 256
     dropout: float = 0.1
     middle: bool = True
+    virtual: int = 0
     batch: int = 256
     transform: float = 3.0
     pretrain: float = 20 / 320
@@ -134,8 +136,9 @@ def pairs(recording: Recording, settings: GeometricSettings, frames: int,
     usable = np.flatnonzero((recording.confidence[..., 0] > 0).sum(axis=1) >= 2)
     while True:
         moments = rng.choice(usable, settings.batch)
-        order = np.argsort(rng.random((settings.batch, len(poses))), axis=1)
-        yield paired(recording, moments, order[:, 0], order[:, 1], table, settings.confidence, frames)
+        first = rng.integers(len(poses) - settings.virtual, size=settings.batch)
+        second = (first + rng.integers(1, len(poses), size=settings.batch)) % len(poses)
+        yield paired(recording, moments, first, second, table, settings.confidence, frames)
 
 
 def paired(recording: Recording, moments: NDArray, first: NDArray, second: NDArray, table: NDArray, confidence: bool,

@@ -48,7 +48,7 @@ VARIANTS = {
     'reprojection_only': Variant('equation 2 alone', {'transform': 0.0}),
     'adversarial': Variant('equation 2 and a critic that knows 3D poses of others', {'transform': 0.0}, needs='prior'),
     'transform': Variant('the method: equation 7'),
-    'augmented': Variant(f'equation 7 with {VIRTUAL_VIEWS} virtual cameras more', prepare=_virtual),
+    'augmented': Variant(f'equation 7 with {VIRTUAL_VIEWS} virtual cameras more', {'virtual': VIRTUAL_VIEWS}, _virtual),
     'supervised': Variant('the same network trained with labels, for comparison', needs='truth'),
     'no_pretraining': Variant('equation 7 without equation 6 before it', {'pretrain': 0.0}),
     'no_confidence': Variant('equation 7 without confidence weights', {'confidence': False}),
