@@ -230,7 +230,7 @@ def test_people_come_back_from_a_file_as_they_were(tmp_path: Path) -> None:
 
 def test_real_training_in_few_steps_runs_and_decides(bag: Path, tmp_path: Path,
                                                      monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(adapt, 'Replay', lambda network, mocap, seed: REPLAY(network, mocap, seed, samples=64))
+    monkeypatch.setattr(adapt, 'Replay', lambda network, mocap, seed, _: REPLAY(network, mocap, seed, 64))
     assert call(tmp_path, str(bag), '--frame', 'map', '--steps', '3', '--json', str(tmp_path / 'f.json')) == 0
     figures = json.loads((tmp_path / 'f.json').read_text())
     text = (tmp_path / 'report.html').read_text()
