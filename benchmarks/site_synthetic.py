@@ -30,7 +30,7 @@ from pose3d_ros.train.mocap import Mocap, load_mocap
 from pose3d_ros.train.read_site import read_site
 from pose3d_ros.train.synthetic_site import SiteLayout, SyntheticSite
 
-RATE, SECONDS = 15.0, 60.0
+RATE, SECONDS = 10.0, 60.0
 SITES = {
     'high': SiteLayout((1.62, 1.78), height_m=4.0, distance_m=4.0, rate=RATE, seconds=SECONDS),
     'child': SiteLayout((1.15,), rate=RATE, seconds=SECONDS),

@@ -17,11 +17,11 @@ from pose3d_ros.lift import INPUTS, Lifter, input_points, input_rays  # noqa: E4
 from pose3d_ros.past import Past  # noqa: E402
 from pose3d_ros.runtime.engine import Wanted  # noqa: E402
 from pose3d_ros.skeleton import HUMAN17  # noqa: E402
-from pose3d_ros.train.adapt import AdaptSettings, adapt, site_arrays  # noqa: E402
+from pose3d_ros.train.adapt import AdaptSettings, adapt  # noqa: E402
 from pose3d_ros.train.adapt_geometry import between, crossview_loss, in_views, pixels_off, unlifted  # noqa: E402
 from pose3d_ros.train.adapt_judge import compare  # noqa: E402
 from pose3d_ros.train.adapt_statures import Statures, estimate, stature_prior  # noqa: E402
-from pose3d_ros.train.adapt_vary import varied  # noqa: E402
+from pose3d_ros.train.adapt_vary import site_arrays, varied  # noqa: E402
 from pose3d_ros.train.error_fit import load_errors  # noqa: E402
 from pose3d_ros.train.export import ADULTS, export, parity  # noqa: E402
 from pose3d_ros.train.lifter import LifterSettings, make_network  # noqa: E402
@@ -55,21 +55,28 @@ def exact() -> tuple[SyntheticSite, SiteRecording]:
     return place, read_site(place.views)
 
 
+@pytest.fixture(scope='module')
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small lifter that knows nothing."""
+    path = tmp_path_factory.mktemp('lifter') / 'small.onnx'
+    torch.manual_seed(0)
+    network = make_network(LifterSettings(width=32, blocks=1, mixed=False)).eval()
+    for value in network.parameters():  # equal tensors would share a name in the file
+        value.data += 0.02 * torch.rand_like(value)
+    for name, value in network.named_buffers():
+        if 'running' in name:
+            value += torch.rand_like(value)
+    export(network, path, {}, (1.5, 0.2))
+    return path
+
+
 def people_of(site: SiteRecording, stature: float) -> Statures:
     return Statures(np.array([stature]), np.array([0.02]), np.array([len(site)]), np.zeros(len(site), np.intp), ((1,),))
 
 
-def test_a_lifter_read_from_its_file_computes_what_the_file_does(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    small = make_network(LifterSettings(width=32, blocks=1, mixed=False)).eval()
-    for value in small.parameters():  # equal tensors would share a name in the file
-        value.data += 0.02 * torch.rand_like(value)
-    for name, value in small.named_buffers():
-        if 'running' in name:
-            value += torch.rand_like(value)
-    export(small, tmp_path / 'small.onnx', {}, (1.5, 0.2))
-    network, metadata = load_lifter(tmp_path / 'small.onnx')
-    assert parity(network, tmp_path / 'small.onnx') < 1e-4 and json.loads(metadata['stature']) == [1.5, 0.2]
+def test_a_lifter_read_from_its_file_computes_what_the_file_does(small: Path, tmp_path: Path) -> None:
+    network, metadata = load_lifter(small)
+    assert parity(network, small) < 1e-4 and json.loads(metadata['stature']) == [1.5, 0.2]
     export(network, tmp_path / 'again.onnx', {})
     twice, _ = load_lifter(tmp_path / 'again.onnx')
     for name, value in network.state_dict().items():
@@ -91,10 +98,8 @@ def test_training_leaves_its_batch_norms_alone() -> None:
         assert torch.equal(network.state_dict()[name], value)
 
 
-def test_other_files_are_refused_with_a_cure(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    export(make_network(LifterSettings(width=16, blocks=1, mixed=False)).eval(), tmp_path / 'small.onnx', {})
-    model = onnx.load(str(tmp_path / 'small.onnx'))
+def test_other_files_are_refused_with_a_cure(small: Path, tmp_path: Path) -> None:
+    model = onnx.load(str(small))
     del model.metadata_props[:]
     onnx.save(model, str(tmp_path / 'unnamed.onnx'))
     (tmp_path / 'text.onnx').write_text('no network')
@@ -198,17 +203,18 @@ def test_where_nothing_can_be_learnt_nothing_changes(site: SiteRecording, tmp_pa
     assert not (tmp_path / 'lifter.onnx').exists() and report.figures['chosen_step'] == 0
 
 
-def test_a_stopped_run_goes_on_and_a_finished_one_is_not_repeated(site: SiteRecording, tmp_path: Path) -> None:
-    adapt(site, tmp_path, settings=FEW, minutes=1e-9, quiet=True)
+def test_a_stopped_run_goes_on_and_a_finished_one_is_not_repeated(site: SiteRecording, small: Path,
+                                                                    tmp_path: Path) -> None:
+    adapt(site, tmp_path, small, settings=FEW, minutes=1e-9, quiet=True)
     assert len((tmp_path / 'log.csv').read_text().splitlines()) == 2
-    report = adapt(site, tmp_path, settings=FEW, quiet=True)
+    report = adapt(site, tmp_path, small, settings=FEW, quiet=True)
     log = (tmp_path / 'log.csv').read_text()
     assert log.splitlines()[-1].startswith('4,')
-    again = adapt(site, tmp_path, settings=FEW, quiet=True)
+    again = adapt(site, tmp_path, small, settings=FEW, quiet=True)
     np.testing.assert_array_equal(report.after, again.after)
     assert (tmp_path / 'log.csv').read_text() == log
     with pytest.raises(CheckpointError, match='other settings'):
-        adapt(site, tmp_path, settings=replace(FEW, own=0.5), quiet=True)
+        adapt(site, tmp_path, small, settings=replace(FEW, own=0.5), quiet=True)
 
 
 def test_an_improvement_within_chance_is_none(site: SiteRecording) -> None:

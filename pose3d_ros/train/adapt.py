@@ -22,19 +22,19 @@ from torch import Tensor, nn
 
 from pose3d_ros.lift import input_points
 from pose3d_ros.nets.window import WindowLifter
-from pose3d_ros.train.adapt_geometry import between, crossview_loss, unlifted
+from pose3d_ros.train.adapt_geometry import crossview_loss, unlifted
 from pose3d_ros.train.adapt_judge import compare, covered, errors_px, figures_of, fitting_trust, per_camera
 from pose3d_ros.train.adapt_replay import Replay, shown
 from pose3d_ros.train.adapt_statures import RANGE_M, Statures, estimate, reestimate, stature_prior
-from pose3d_ros.train.adapt_vary import varied
+from pose3d_ros.train.adapt_vary import site_arrays, varied
 from pose3d_ros.train.export import ADULTS, export
 from pose3d_ros.train.load_lifter import load_lifter
-from pose3d_ros.train.loop import LoopSettings, Run, fit, read_checkpoint
+from pose3d_ros.train.loop import CHECKPOINT, LoopSettings, Run, fit, read_checkpoint
 from pose3d_ros.train.mocap import Mocap
 from pose3d_ros.train.site import SiteRecording
 
 ADAPTED, BEST = 'lifter.onnx', 'best.pt'
-GAIN = 50.0         # statures are learnt so much faster than weights
+GAIN = 100.0        # statures are learnt so much faster than weights
 WORTH_IT = 0.005    # by this share the loss on held-back data has to fall for weights to be changed at all
 
 
@@ -50,9 +50,9 @@ class AdaptSettings:
 
     hold_out: float = 0.4
     inner: float = 0.2
-    steps: int = 200
+    steps: int = 120
     batch: int = 96
-    learning_rate: float = 5e-5
+    learning_rate: float = 2e-5
     own: float = 0.3
     replay: float = 3.0
     pull: float = 1.0
@@ -60,7 +60,7 @@ class AdaptSettings:
     know_up: float = 0.5
     replay_samples: int = 8192
     seed: int = 0
-    validate_every: int = 25
+    validate_every: int = 20
 
     def loop(self) -> LoopSettings:
         """Return how the loop runs."""
@@ -130,15 +130,6 @@ class SiteLoss:
         return across + settings.replay * known + settings.pull * away + settings.tall * tall
 
 
-def site_arrays(site: SiteRecording, people: Statures) -> dict[str, NDArray]:
-    """Return what the loss takes of every sample."""
-    own = np.zeros((*site.seen_confidence.shape[:2], 1), np.float32)
-    own[np.arange(len(site)), site.camera] = 1
-    return {'rays': site.rays, 'confidence': site.confidence, 'age': site.age, 'up': site.up,
-            'landmarks': site.landmarks, 'person': people.person, 'others_T_own': between(site),
-            'seen_rays': site.seen_rays, 'seen_sigma': site.seen_sigma, 'weight': site.seen_confidence, 'is_own': own}
-
-
 def site_batches(site: SiteRecording, people: Statures, replay: Replay, settings: AdaptSettings,
                  rng: np.random.Generator) -> Iterator[dict[str, NDArray]]:
     """Yield batches for ever: samples of the site, every person alike, and what is replayed beside them."""
@@ -158,6 +149,8 @@ class Chosen:
 
     def __init__(self, run: Run, inner: SiteRecording, people: Statures, out: Path) -> None:
         self.run, self.path = run, out / BEST
+        if not (out / CHECKPOINT).exists():
+            self.path.unlink(missing_ok=True)
         self.batch = {name: torch.from_numpy(value) for name, value in site_arrays(inner, people).items()}
         self.batch['input_points'] = torch.tensor(input_points(), dtype=torch.float32)
         self.first = self.error(run.result)

@@ -1,4 +1,4 @@
-"""More than the cameras of a site saw: its samples, varied in ways that leave them true."""
+"""The samples of a site as a loss takes them, and more than its cameras saw: varied in ways that leave them true."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from numpy.typing import NDArray
 
 from pose3d_ros.lift import INPUTS, enough_seen
 from pose3d_ros.skeleton import mirrored
+from pose3d_ros.train.adapt_geometry import between
+from pose3d_ros.train.adapt_statures import Statures
+from pose3d_ros.train.site import SiteRecording
 
 MIRRORED = 0.5      # chance of the mirror image of the site
 ALONE = 0.15        # of a window without a past
@@ -17,8 +20,17 @@ _OTHER_SIDE = [INPUTS.index(mirrored(joint)) for joint in INPUTS]
 _FLIP = np.array([-1, 1, 1, 1], np.float32)
 
 
+def site_arrays(site: SiteRecording, people: Statures) -> dict[str, NDArray]:
+    """Return what the loss takes of every sample."""
+    own = np.zeros((*site.seen_confidence.shape[:2], 1), np.float32)
+    own[np.arange(len(site)), site.camera] = 1
+    return {'rays': site.rays, 'confidence': site.confidence, 'age': site.age, 'up': site.up,
+            'landmarks': site.landmarks, 'person': people.person, 'others_T_own': between(site),
+            'seen_rays': site.seen_rays, 'seen_sigma': site.seen_sigma, 'weight': site.seen_confidence, 'is_own': own}
+
+
 def varied(batch: dict[str, NDArray], rng: np.random.Generator) -> dict[str, NDArray]:
-    """Return a batch of samples (see adapt.site_arrays) with less of the past, fewer joints, other errors, mirrored.
+    """Return a batch of samples (see site_arrays) with less of the past, fewer joints, other errors, mirrored.
 
     Only what the lifter is shown loses or gains errors; what it is compared with stays.
     """
