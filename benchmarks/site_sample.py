@@ -136,9 +136,10 @@ def show_and_write(figures: dict[str, dict[str, float]], is_adapted: bool, path:
                                           for name, row in figures.items()),
                  ['gain %', *(f'{100 * value:.1f}' for value in gains.values())]])
     if path:
-        write_json(path, {'adapted': is_adapted, 'crossview_gain': gains['crossview_px'],
-                          'mrpe_gain': gains['mrpe_mm'], 'mpjpe_gain': gains['mpjpe_mm'],
-                          **{f'{when}.{name}': value for when, row in figures.items() for name, value in row.items()}})
+        values = {'adapted': is_adapted, 'crossview_gain': gains['crossview_px'], 'mrpe_gain': gains['mrpe_mm'],
+                  'mpjpe_gain': gains['mpjpe_mm'],
+                  **{f'{when}.{name}': value for when, row in figures.items() for name, value in row.items()}}
+        write_json(path, {f'site_sample.{name}': value for name, value in values.items()})
 
 
 if __name__ == '__main__':

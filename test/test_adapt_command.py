@@ -5,12 +5,14 @@ Somebody walks before three cameras; training is replaced by what it might have 
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from dataclasses import replace
 from pathlib import Path
 
 import bags
+import cv2
 import numpy as np
 import pytest
 from people_about import FPS, ring, walk
@@ -38,6 +40,7 @@ POSES = dict(zip(NAMES, ring(3)))
 LENSES = {name: Camera(64, 48, 60.0 + number, 60.0 + number, 31.5, 23.5, 'plumb_bob', (0.0,) * 5)
           for number, name in enumerate(NAMES)}
 FRAMES = 60
+GREYS = (110, 160, 210)  # of the three videos
 OUTPUTS = {'lifter.onnx', 'lifter.md', 'report.html'}
 
 
@@ -140,7 +143,7 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     for number, name in enumerate(NAMES):
         writer = VideoWriter(folder / f'{name}.mp4', FPS)
         for _ in range(FRAMES):
-            writer.write(np.full((48, 64, 3), 60 * number, dtype=np.uint8))
+            writer.write(np.full((48, 64, 3), GREYS[number], dtype=np.uint8))
         writer.close()
     save_calibration(folder / 'cameras.yaml', {name: CalibratedCamera(lens, POSES[name])
                                                for name, lens in LENSES.items()})
@@ -179,6 +182,7 @@ def test_the_report_holds_all_by_itself_and_the_card_says_what_the_lifter_is(bag
     assert not re.search(r'(src|href)="(?!data:)', text)
     for name in (*NAMES, 'triangulation', 'held out', 'pose3d adapt bag', '1.75'):
         assert name in text
+    assert 'is short (1.0 s)' in text
     card = (tmp_path / 'lifter.md').read_text()
     for name in ('comes with pose3d_ros', 'recording: bag', 'front, left, right', 'pose3d adapt bag', 'lifter_model'):
         assert name in card
@@ -204,6 +208,13 @@ def test_videos_are_detected_in_once_and_their_frames_are_in_the_report(videos: 
     assert seeing.detected == 3 * FRAMES
     site = better.calls[0][0]
     assert site.stamp_ns.min() < 1e9  # the first of the videos begins at 0
+    text = (tmp_path / 'report.html').read_text()
+    pictures = [cv2.imdecode(np.frombuffer(base64.b64decode(data), np.uint8), cv2.IMREAD_COLOR)
+                for data in re.findall('data:image/jpeg;base64,([^"]+)', text)]
+    for picture in pictures:
+        paper = (picture > 250).all(axis=2)
+        assert min(abs(np.median(picture[~paper]) - grey) for grey in GREYS) < 15
+    assert len(pictures) == 4
     assert call(tmp_path, *videos) == 0
     assert seeing.detected == 3 * FRAMES and len(better.calls) == 2
     again = better.calls[1][0]

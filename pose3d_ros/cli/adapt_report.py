@@ -32,6 +32,7 @@ MEASURES = (  # name of the figure, what it says, number of digits, factor
     ('reference_mpjpe_mm', 'joints against triangulation, mid-hips aligned, mm', 0, 1.0),
     ('coverage_90', 'share of detected joints inside the 90 % ellipses, %', 0, 100.0))
 LOG = 'log.csv'
+SHORT_S = 20.0  # s, of a held-out part, below which the report warns
 _STYLE = '''body{font:16px/1.5 system-ui,sans-serif;max-width:1280px;margin:2em auto;padding:0 1em;color:#222}
 h1{font-size:1.5em}h2{font-size:1.15em;margin-top:2em}.verdict{font-size:1.2em;padding:.8em 1em;border-radius:6px}
 .better{background:#e3f3e6;border-left:6px solid #2a8a3e}.kept{background:#fdf1dc;border-left:6px solid #c77800}
@@ -81,6 +82,9 @@ def report_text(report: Report, footage: Footage, command: str, log: Path) -> st
                      'was tried and not kept.</p>')
     parts += ['<h2>What was measured</h2>', _about(report, footage),
               _table(['on the held-out part', 'before', 'after'], _measures(report))]
+    if held.seconds < SHORT_S:
+        parts.append(f'<p class="note">The part that was held out is short ({held.seconds:.1f} s). It cannot show how '
+                     'things are in other postures and places; record some minutes.</p>')
     pictures = overlays(report, footage)
     if pictures:
         parts += ['<h2>What one camera says, seen by another</h2>', '<p class="note">Coloured: the 3D people of one '
@@ -108,7 +112,7 @@ def _about(report: Report, footage: Footage) -> str:
     cameras = ', '.join(html.escape(name) for name in held.cameras)
     images = sum(len(views) for views in footage.views.values())
     return (f'<p>{images} images of {len(held.cameras)} cameras ({cameras}); held out: the last '
-            f'{held.seconds:.0f} s with {len(held)} sightings, of which nothing was learnt. "After" and "before" are '
+            f'{held.seconds:.1f} s with {len(held)} sightings, of which nothing was learnt. "After" and "before" are '
             'the same images and the same 2D joints; nobody labelled anything. Smaller is better, but for the last '
             'line, which should be near 90.</p>')
 
