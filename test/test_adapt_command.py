@@ -9,6 +9,7 @@ import base64
 import json
 import re
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import bags
@@ -241,15 +242,12 @@ def test_people_come_back_from_a_file_as_they_were(tmp_path: Path) -> None:
 
 def test_real_training_in_few_steps_runs_and_decides(bag: Path, tmp_path: Path,
                                                      monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(adapt, 'Replay', lambda network, mocap, seed, _: REPLAY(network, mocap, seed, 64))
+    monkeypatch.setattr(adapt, 'AdaptSettings', partial(adapt.AdaptSettings, replay_samples=64))
     assert call(tmp_path, str(bag), '--frame', 'map', '--steps', '3', '--json', str(tmp_path / 'f.json')) == 0
     figures = json.loads((tmp_path / 'f.json').read_text())
     text = (tmp_path / 'report.html').read_text()
     assert (tmp_path / 'lifter.onnx').exists() == (tmp_path / 'lifter.md').exists() == ('Better by' in text)
     assert figures['steps'] == 3 and np.isfinite(figures['crossview_gain'])
-
-
-REPLAY = adapt.Replay
 
 
 @pytest.mark.parametrize(('words', 'reason'), [
