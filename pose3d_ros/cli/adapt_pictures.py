@@ -27,7 +27,7 @@ Image = NDArray[np.uint8]
 
 _PANEL = (620, 620)         # px, width and most height of one picture of a pair
 _LEAST_JOINTS = 6           # of the 13, that the other camera must have seen for a picture
-_MARGIN, _LEAST_SIDE = 0.35, 0.3   # of what is drawn; of the image's height
+_MARGIN, _LEAST_SIDE, _LABEL = 0.35, 0.3, 0.06  # of what is drawn; of the image's height
 _WHITE, _INK, _RED, _DARK = (255, 255, 255), (40, 36, 32), (60, 60, 235), (58, 54, 50)
 _LEAST_BIN_M, _MOST_BINS, _LEAST_IN_BIN = 0.5, 10, 10
 
@@ -132,6 +132,7 @@ def _window(points: NDArray, detected: NDArray, shape: Sequence[int]) -> tuple[s
     if not len(inside):
         return slice(0, height), slice(0, width)
     low, high = inside.min(axis=0), inside.max(axis=0)
+    low[1] -= _LABEL * height  # the label stands above the person
     side = np.maximum((high - low) * (1 + _MARGIN), _LEAST_SIDE * height)
     side = np.maximum(side, side.max() * np.array([0.9, 0.6]))  # panels of about one shape
     middle = (low + high) / 2
