@@ -67,8 +67,8 @@ def commands(model: str, one_process: bool, rate: float) -> dict[str, list[str]]
         if not one_process:
             nodes[f'mono_{camera}'] = node_command('mono_node', params, f'/{camera}', detector_model=model)
         nodes[f'video_{camera}'] = node_command(
-            'video_node', params, f'/{camera}', video=str(sample / f'{camera}.mp4'), calibration=calibration, camera_name=camera,
-            frame_id=f'{camera}_optical', rate=rate, loop=True, start_at=round(time.time()) + 10.0,
+            'video_node', params, f'/{camera}', video=str(sample / f'{camera}.mp4'), calibration=calibration,
+            camera_name=camera, frame_id=f'{camera}_optical', rate=rate, loop=True, start_at=round(time.time()) + 10.0,
             wait_for_subscriber=60.0)
     return nodes
 

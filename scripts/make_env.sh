@@ -23,7 +23,6 @@ tflite tflite
 rosbags rosbags
 tqdm tqdm
 yaml pyyaml
-rosbags rosbags
 tomllib tomli'
 
 say() { echo "[env] $*" >&2; }

@@ -153,6 +153,8 @@ def test_footage_that_does_not_tell_leaves_one_line_and_no_file(
     (['--cameras', 'left', 'middle', 'back'], "no camera 'back'; it has: left, middle, right"),
     (['--baseline', 'left', 'front', '2'], 'no camera front; there are: left, middle, right'),
     (['--baseline', 'left', 'middle', 'far'], 'expected two cameras and their distance in metres'),
+    (['--static-tf', 'tf.launch.py', '--parent', '/map'], "'/map' is no TF frame"),
+    (['--out', '.'], '.: is a folder; give the file to write'),
 ])
 def test_what_is_asked_wrongly_is_said(videos: list[str], seeing: Seeing, tmp_path: Path, more: list[str], reason: str,
                                        capsys: pytest.CaptureFixture[str]) -> None:
@@ -161,9 +163,17 @@ def test_what_is_asked_wrongly_is_said(videos: list[str], seeing: Seeing, tmp_pa
     assert not seeing.detected
 
 
-@pytest.mark.parametrize('more', [['--stature', '3'], ['--place-sigma', '-1'],
-                                  ['--stature', '1.7', '--baseline', 'left', 'right', '2']])
-def test_values_that_cannot_be_are_wrong_usage(videos: list[str], tmp_path: Path, more: list[str]) -> None:
+@pytest.mark.parametrize(('more', 'reason'), [
+    (['--stature', '3'], 'expected metres, 0.5 to 2.5'), (['--stature', 'tall'], 'expected metres, 0.5 to 2.5'),
+    (['--place-sigma', '-1'], 'expected a number from 0 on'),
+    (['--stature', '1.7', '--baseline', 'left', 'right', '2'], 'not allowed with argument')])
+def test_values_that_cannot_be_are_wrong_usage(videos: list[str], tmp_path: Path, more: list[str], reason: str,
+                                               capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         call(videos, 'in.yaml', tmp_path / 'out.yaml', *more)
-    assert ended.value.code == 2
+    assert ended.value.code == 2 and reason in capsys.readouterr().err
+
+
+def test_a_recording_that_is_not_there_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(['calibrate', 'extrinsics', str(tmp_path / 'my_bag'), '--out', str(tmp_path / 'out.yaml')]) == 1
+    assert 'my_bag: is not there' in capsys.readouterr().err

@@ -77,10 +77,10 @@ def test_a_late_clock_is_found_in_stamps_of_today(tmp_path: Path) -> None:
     assert values['left.clock_s'] == pytest.approx(0.0, abs=0.002)
 
 
-def record_tf(path: Path, camera_at: Callable[[float], np.ndarray]) -> Path:
+def record_tf(path: Path, camera_at: Callable[[float], np.ndarray], known: range = range(-2, 92)) -> Path:
     """Record people, and TF: hall -> base (moving) -> the cameras, which stand as TRUTH is off in hall.
 
-    camera_at(seconds): hall_T_base (4, 4).
+    camera_at(seconds): hall_T_base (4, 4). known: the frames at which TF comes; people from 0 to 89.
     """
     with bags.BagWriter(path) as bag:
         for name, pose in zip(NAMES, off(TRUTH, 0.005, 0.01)):
@@ -88,17 +88,19 @@ def record_tf(path: Path, camera_at: Callable[[float], np.ndarray]) -> Path:
             bag.write('/tf_static', bags.TF, message, bags.START_NS)
         for number in range(-2, 92):
             stamp = bags.START_NS + round(number * 1e9 / FPS)
-            bag.write('/tf', bags.TF, bags.tf_message('hall', 'base', camera_at(number / FPS), stamp), stamp)
+            if number in known:
+                bag.write('/tf', bags.TF, bags.tf_message('hall', 'base', camera_at(number / FPS), stamp), stamp)
             for name, pose in POSES.items() if 0 <= number < 90 else ():
                 message = bags.people_2d(bags.rays_of(pose, number / FPS), stamp, f'{name}_optical_frame')
                 bag.write(f'/{name}/people_2d', bags.PEOPLE_2D, message, stamp)
     return path
 
 
-def test_tf_in_the_bag_is_a_start_and_gives_the_frame(tmp_path: Path) -> None:
+@pytest.mark.parametrize('known', [range(-2, 92), range(4, 80, 7)], ids=['all the time', 'begins late, ends early'])
+def test_tf_in_the_bag_is_a_start_and_gives_the_frame(tmp_path: Path, known: range) -> None:
     hall_T_base = np.eye(4)
     hall_T_base[:3, :3], hall_T_base[:3, 3] = Rotation.from_rotvec([0, 0, 0.7]).as_matrix(), (3.0, -1.0, 0.0)
-    bag = record_tf(tmp_path / 'bag', lambda _: hall_T_base)
+    bag = record_tf(tmp_path / 'bag', lambda _: hall_T_base, known)
     out, launch = tmp_path / 'out.yaml', tmp_path / 'tf.launch.py'
     assert call(bag, out, '--frame', 'hall', '--in-step', '--place-sigma', '0', '--static-tf', str(launch)) == 0
     poses = found(out)
@@ -108,10 +110,13 @@ def test_tf_in_the_bag_is_a_start_and_gives_the_frame(tmp_path: Path) -> None:
     assert "'hall'" in launch.read_text()
 
 
-def test_cameras_that_move_in_the_frame_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize('path', [lambda seconds: 0.5 * seconds, lambda seconds: 0.5 * np.sin(np.pi * seconds / 1.5)],
+                         ids=['away', 'there and back'])
+def test_cameras_that_move_in_the_frame_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str],
+                                                    path: Callable[[float], float]) -> None:
     def driving(seconds: float) -> np.ndarray:
         pose = np.eye(4)
-        pose[0, 3] = 0.5 * seconds
+        pose[0, 3] = path(seconds)
         return pose
 
     bag, out = record_tf(tmp_path / 'bag', driving), tmp_path / 'out.yaml'
@@ -158,6 +163,9 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for number in range(60):
             stamp = bags.START_NS + round(number * 1e9 / FPS)
             for name, camera in CAMERAS.items():
+                driving = np.linalg.inv(POSES[name])
+                driving[0, 3] += 0.01 * number
+                bag.write('/tf', bags.TF, bags.tf_message('hall', f'{name}_optical_frame', driving, stamp), stamp)
                 pixels = np.full((48, 64, 3), number, dtype=np.uint8)
                 message = bags.image(pixels, stamp, f'{name}_optical_frame')
                 if name == 'left' and number in (7, 8):
@@ -192,6 +200,8 @@ def test_images_are_detected_in_with_the_lens_of_camera_info(images: Path, tmp_p
     assert 'no topic /lonely/camera_info' in capsys.readouterr().err
     assert call(images, out, '--stature', '1.75') == 1
     assert '--topics: /lonely/image_raw, /robot/front/image_raw' in capsys.readouterr().err
+    assert call(images, out, '--frame', 'hall', '--topics', *topics) == 1
+    assert 'front moves in hall' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(('more', 'reason'), [

@@ -28,7 +28,7 @@ from pose3d_ros.calibration import load_places, save_places  # noqa: E402
 from pose3d_ros.fuse.extrinsics.child import Child  # noqa: E402
 from pose3d_ros.fuse.extrinsics.estimate import Agreement, Extrinsics  # noqa: E402
 from pose3d_ros.records import Person2D, PersonState  # noqa: E402
-from pose3d_ros.ros.calibrate_service import CalibrateService  # noqa: E402
+from pose3d_ros.ros.calibrate_service import CalibrateService, _known  # noqa: E402
 from pose3d_ros.ros.fusion_views import Sighted  # noqa: E402
 from pose3d_ros.ros.places import Places  # noqa: E402
 from pose3d_ros.ros.tf import NoTransformError  # noqa: E402
@@ -76,6 +76,7 @@ def test_places_are_found_and_used_while_fusion_goes_on(ros: None, tmp_path: Pat
         assert response.success, response.message
         assert min(came) > 0 and np.mean(came) > 0.5 * rate
         assert all(f'{name} ' in response.message for name in CAMERAS) and 'in use' in response.message
+        assert bench.values('fusion')['places'] == f'file {given}, changed since by calibration'
         before, after = worst(start, bench.poses), worst(load_places(out), bench.poses)
         assert after[0] < 0.35 < before[0] and after[1] < 0.06 < before[1]
         assert 'front_frame' in (tmp_path / 'out' / 'found.launch.py').read_text()
@@ -178,6 +179,26 @@ def test_a_camera_that_saw_nobody_keeps_its_place_and_is_named(make: Any) -> Non
     places = load_places(service.out)
     assert np.allclose(places['back'], poses['back'], atol=1e-6)
     assert np.allclose(places['left'], TRUTH['left'], atol=0.02)
+
+
+def test_a_camera_that_died_long_ago_keeps_nobody_from_calibrating(make: Any) -> None:
+    service = make(Known({f'{name}_frame': pose for name, pose in TRUTH.items()}))
+    service.feed(2.0, {'back': TRUTH['front']})
+    service.feed(at=61.0)
+    response = service.call()
+    assert response.success and 'back' not in response.message, response.message
+
+
+def test_a_camera_whose_tf_began_just_now_may_be_moving_and_is_no_start(make: Any) -> None:
+    class Young(Known):
+        def lookup(self, target: str, source: str, stamp_ns: int) -> tuple[np.ndarray, np.ndarray]:
+            if target == 'left_frame' and stamp_ns < START_NS:
+                raise NoTransformError('tf_extrapolation', f'{target} is known from later on')
+            return super().lookup(target, source, stamp_ns)
+
+    service = make(Young({f'{name}_frame': pose for name, pose in TRUTH.items()}))
+    service.feed(2.0)
+    assert set(_known(service.service._places, service.service._last)) == {'front', 'right'}
 
 
 def test_a_camera_that_was_knocked_away_is_found_again(make: Any) -> None:

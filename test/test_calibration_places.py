@@ -92,3 +92,10 @@ def test_what_is_no_place_is_not_written(tmp_path, broken):
     with pytest.raises(CalibrationError, match='camera front'):
         save_places(tmp_path / 'places.yaml', {'front': broken})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_cannot_be_written_leaves_no_part_of_it(tmp_path):
+    (tmp_path / 'taken').mkdir()
+    with pytest.raises(OSError):
+        save_places(tmp_path / 'taken', {'front': pose(0)})
+    assert [path.name for path in tmp_path.iterdir()] == ['taken']

@@ -13,7 +13,7 @@ from sensor_msgs.msg import CameraInfo  # noqa: E402
 from std_msgs.msg import Header  # noqa: E402
 
 from pose3d_ros.camera import CalibrationError  # noqa: E402
-from pose3d_ros.msg import Joint3D, People3D  # noqa: E402
+from pose3d_ros.msg import Joint3D, People3D, Person3D  # noqa: E402
 from pose3d_ros.records import JointState, Person2D, PersonState  # noqa: E402
 from pose3d_ros.ros import convert  # noqa: E402
 from pose3d_ros.skeleton import BLAZEPOSE33, HUMAN17, Skeleton  # noqa: E402
@@ -107,6 +107,8 @@ def test_people_of_somebody_elses_skeleton_are_read_by_their_joint_names():
     np.testing.assert_allclose(again.pixels, person.pixels, atol=1e-4)
     with pytest.raises(ValueError, match='joint names repeat'):
         convert.from_people(People3D(skeleton='octopus', joint_names=['arm', 'arm']))
+    with pytest.raises(ValueError, match='position'):
+        convert.from_people(People3D(skeleton='ghost', people=[Person3D()]))
 
 
 def test_a_camera_survives_its_camera_info():

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pose3d_ros.calibration import load_calibration, save_calibration
 from pose3d_ros.cli.errors import UserError
 from pose3d_ros.cli.main import main
 from pose3d_ros.cli.nodes import Processes, interrupted_by_termination, private_domain
@@ -148,6 +149,25 @@ def test_options_that_do_not_go_together_are_refused(wrong: list[str], words: st
                                                      capsys: pytest.CaptureFixture[str], models_dir: Path) -> None:
     assert main(['demo', *wrong]) == 1
     assert words in capsys.readouterr().err
+
+
+@pytest.mark.ros
+def test_cameras_of_unlike_rates_count_for_the_set_they_go_with() -> None:
+    from pose3d_ros.cli.recorder_fused import cameras_with_people  # imports rclpy
+
+    reports = {'fast': dict.fromkeys(range(1, 41), 1), 'slow': dict.fromkeys(range(4, 41, 4), 2), 'blind': {4: 0}}
+    assert cameras_with_people(reports, range(4, 41, 4)) == 2.0
+    assert cameras_with_people(reports, range(1, 41)) == 1.25
+    assert cameras_with_people(reports, []) == 0.0
+
+
+def test_cameras_whose_names_no_topic_can_have_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    renamed = tmp_path / 'cameras.yaml'
+    save_calibration(renamed, dict(zip(('left', 'front-left'), load_calibration(SAMPLE_CAMERAS).values())))
+    videos = ['left.mp4', 'front-left.mp4']
+    assert main(['demo', '--multi', *videos, '--calibration', str(renamed)]) == 1
+    assert f"'front-left' cannot be part of a topic: use letters, digits and single underscores, and begin with no " \
+           f'digit; rename it in {renamed}' in capsys.readouterr().err
 
 
 @pytest.mark.ros

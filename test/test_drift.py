@@ -117,3 +117,26 @@ def test_nobody_in_view_says_nothing_and_a_reset_forgets() -> None:
     assert set(fuser.drift) == {'camera0', 'camera1', 'camera2'}
     fuser.reset()
     assert fuser.drift == {}
+
+
+@pytest.mark.parametrize('rate', [4, 2])
+def test_no_camera_is_blamed_where_sets_are_rare_and_nobody_knows_where_people_should_be_by_now(rate: int) -> None:
+    fuser, blamed = Fuser(), []
+
+    def noted(_: int, views: list[View]) -> list[View]:
+        blamed.extend(name for name, camera in fuser.drift.items() if camera.out_of_place)
+        return views
+
+    result = told(Scene(crowd(3, 1, 0.3), ring(4), Trouble(), 1, rate), 10 * rate, fuser, noted)
+    assert not blamed
+    assert fuser.counters['born'] == 3
+    assert result.switches == result.twice == result.ghosts == result.missed == 0
+
+
+def test_a_camera_far_out_of_place_makes_nobody_however_long_it_stays_so() -> None:
+    """Its people are nobody's for longer than anything is remembered; then it is put back."""
+    back, end = START + 110, START + 150   # 4.4 s
+    drift, result = watched(4, 3, Trouble(noise=3.0), knocked((0, 14, 0), (0.5, 0, 0), back), end)
+    assert all(each['camera1'].out_of_place for each in drift[START + 25:back])
+    assert not drift[-1]['camera1'].out_of_place
+    assert result.switches == result.ghosts == result.twice == result.missed == 0

@@ -19,6 +19,8 @@ from pose3d_ros.fuse.extrinsics.tracks import JOINTS, Watched
 
 RING = ring(3)
 APART = float(np.linalg.norm(np.diff(places_of(RING)[:2], axis=0)))
+# Frames that clocks may be off with noise, as RMS over recordings: 0.04 over eight of them, single ones up to 0.08.
+A_TENTH = 0.1
 HELD = ExtrinsicsSettings(clocks=False, baseline=('cam0', 'cam1', APART), most_frames=50)
 
 
@@ -44,6 +46,11 @@ def late(found: Extrinsics) -> np.ndarray:
     return found.offsets * FPS
 
 
+def rms(off: list[np.ndarray]) -> float:
+    """Return the RMS of what clocks (V,) are off, over recordings and all cameras but the first, which is exact."""
+    return float(np.sqrt(np.mean(np.array(off)[:, 1:] ** 2)))
+
+
 def test_from_nothing_a_scene_without_noise_comes_back_exactly() -> None:
     turn, shift = errors(estimate(watch(RING, [walk]), {}, HELD).camera_T_world, RING)
     assert turn < 1e-6 and shift < 1e-6
@@ -57,11 +64,13 @@ def test_from_nothing_with_noise_and_outliers_it_comes_back_closely() -> None:
 
 
 def test_an_error_of_the_clock_of_a_fraction_of_a_frame_is_found() -> None:
-    settings = replace(HELD, clocks=True, most_lag=0.1)
-    found = estimate(watch(RING, [walk], noise=3.0, late=(0.0, 0.37, -1.4), seconds=4.0), {}, settings)
-    assert np.abs(late(found) - (0.0, 0.37, -1.4)).max() < 0.05
-    turn, shift = errors(found.camera_T_world, RING)
-    assert turn < 0.3 and shift < 0.04
+    settings, errors_of_clocks = replace(HELD, clocks=True, most_lag=0.1), []
+    for seed in range(3):
+        found = estimate(watch(RING, [walk], noise=3.0, late=(0.0, 0.37, -1.4), seconds=4.0, seed=seed), {}, settings)
+        errors_of_clocks.append(late(found) - (0.0, 0.37, -1.4))
+        turn, shift = errors(found.camera_T_world, RING)
+        assert turn < 0.3 and shift < 0.04
+    assert rms(errors_of_clocks) < A_TENTH
 
 
 def test_what_remains_is_measured_with_the_clocks_that_were_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,10 +85,11 @@ def test_clocks_that_are_held_stay() -> None:
     assert np.array_equal(found.offsets, np.zeros(3))
 
 
-def test_a_clock_many_frames_late_is_found_from_places_as_well() -> None:
-    found = estimate(watch(RING, [walk], noise=2.0, late=(0.0, 9.3, 0.0), seed=2), named(RING),
-                     ExtrinsicsSettings(most_lag=0.4, most_frames=50))
-    assert np.abs(late(found) - (0.0, 9.3, 0.0)).max() < 0.05
+def test_a_clock_many_frames_late_is_found_to_a_fraction_of_a_frame_from_places_as_well() -> None:
+    settings = ExtrinsicsSettings(most_lag=0.4, most_frames=50)
+    found = [estimate(watch(RING, [walk], noise=2.0, late=(0.0, 9.3, 0.0), seed=seed), named(RING), settings)
+             for seed in range(4)]
+    assert rms([late(each) - (0.0, 9.3, 0.0) for each in found]) < A_TENTH
 
 
 def test_places_that_are_off_are_put_right_and_keep_the_world() -> None:
@@ -161,7 +171,8 @@ def test_a_camera_that_was_knocked_away_does_not_take_the_world_along(count: int
     poses = ring(count)
     given = named(poses)
     given['cam1'] = off_by(poses[1:2], degrees, 0.3)[0]
-    found = estimate(watch(poses, [walk], noise=2.0), given, ExtrinsicsSettings(refine=refine, clocks=False))
+    found = estimate(watch(poses, [walk], noise=2.0), given,
+                     ExtrinsicsSettings(refine=refine, clocks=False, most_frames=50))
     assert np.allclose(places_of(found.camera_T_world), places_of(poses), atol=0.08)
     assert found.shift[1] > 0.2 and np.delete(found.turn, 1).max() < 1.0
 

@@ -44,6 +44,12 @@ def no_numbers(_: int, views: list[View]) -> list[View]:
             for view in views]
 
 
+def absurd(_: int, views: list[View]) -> list[View]:
+    """Rays that are numbers, and nothing else."""
+    return [replace(view, people_2d=[replace(p, rays=np.full_like(p.rays, 1e30)) for p in view.people_2d])
+            for view in views]
+
+
 def one_id(_: int, views: list[View]) -> list[View]:
     """Everybody has the same id."""
     return [replace(view, people_2d=[replace(p, id=201) for p in view.people_2d],
@@ -78,7 +84,7 @@ def moved(before: Told, after: Told) -> float:
     return float(max(gaps))
 
 
-@pytest.mark.parametrize('fault', [restarted, permuted, no_numbers, one_id, far_away])
+@pytest.mark.parametrize('fault', [restarted, permuted, no_numbers, absurd, one_id, far_away])
 def test_what_one_camera_gets_wrong_moves_nobody_by_5_cm_and_makes_nobody(fault: Change, steady: Told) -> None:
     result = run(one_camera(fault))
     assert moved(steady, result) < 0.05

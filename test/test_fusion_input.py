@@ -65,6 +65,16 @@ def test_the_newest_takes_the_place_of_what_nobody_took():
     assert len(reports._people['a']) == KEPT
 
 
+def test_a_camera_faster_than_the_wait_for_3d_is_heard_where_the_3d_has_other_stamps():
+    reports, came = Reports(), 0
+    for t in range(0, 1000, 10):  # ms
+        now = t / 1000
+        reports.put_3d('a', message(t - 5), now)
+        reports.put_2d('a', message(t), now)
+        came += sum(1 for at in (now, now + 0.005) for _ in joined(reports, at))
+    assert came > 20
+
+
 def test_whoever_waits_wakes_up_when_something_comes_and_goes_home_when_closed():
     reports, woken = Reports(), []
     thread = threading.Thread(target=lambda: woken.extend([reports.wait(10.0), reports.wait(10.0)]))

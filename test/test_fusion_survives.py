@@ -12,12 +12,13 @@ pytest.importorskip('rclpy')
 pytest.importorskip('pose3d_ros.msg')
 
 from diagnostic_msgs.msg import DiagnosticStatus  # noqa: E402
-from fusion_bench import CAMERAS, FusionBench, Sent, shifted  # noqa: E402
+from fusion_bench import CAMERAS, RATE, FusionBench, Sent, shifted  # noqa: E402
 
 from pose3d_ros.ros.fields import stamp_ns  # noqa: E402
-from pose3d_ros.ros.fusion_health import missing_share  # noqa: E402
+from pose3d_ros.ros.fusion_health import CameraHealth, missing_share  # noqa: E402
+from pose3d_ros.ros.fusion_worker import MOST_WAITING  # noqa: E402
 
-WARN, ERROR = DiagnosticStatus.WARN, DiagnosticStatus.ERROR
+OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 NEAR = 0.05  # m, mean distance of a person's joints from the truth
 VICTIM = 'left'
 
@@ -117,6 +118,19 @@ def test_a_camera_that_loses_messages_is_named(bench):
     assert told.level == WARN and re.search(r'left: [123]\d% of its images are missing', told.message), told.message
 
 
+def test_two_publishers_on_one_topic_are_named():
+    health = CameraHealth(topic='/left/people_2d')
+    for number in range(30):
+        health.arrived(number * 66_000_000, number * 0.066)
+    assert health.report('left', 2.0, None, None).level == OK
+    for number in range(30, 60):
+        for _ in range(2):
+            health.arrived(number * 66_000_000, number * 0.066)
+    told = health.report('left', 4.0, None, None)
+    assert told.level == WARN and 'two messages on /left/people_2d have one stamp' in told.message
+    assert told.values['remarked.stamp_twice'] == '30'
+
+
 def test_the_share_of_missing_images_needs_no_rate_and_forgives_jitter():
     rng = np.random.default_rng(0)
     even = np.cumsum(rng.normal(33e6, 4e6, 100)).astype(int)
@@ -153,6 +167,20 @@ def test_missing_transforms_are_counted_and_named_and_come_back(bench):
     used = int(bench.values(VICTIM)['views.used'])
     bench.play(0.5)
     assert int(bench.values(VICTIM)['views.used']) > used + 3
+
+
+def test_missing_transforms_are_named_however_long_they_are_waited_for(ros):
+    with FusionBench(tf_tolerance=10.0) as bench:
+        bench.ready()
+        bench.transforms.missing = lambda frame_id, stamp: frame_id == 'left_frame'
+        for _ in range(5):  # on a busy machine not every message arrives
+            came = bench.play(MOST_WAITING / RATE)
+            told = bench.told(VICTIM)
+            if 'dropped.tf_lookup' in told.values:
+                break
+        assert told.level in (WARN, ERROR) and "left: no transform from 'map' to 'left_frame'" in told.message
+        assert len(came) > 5
+        assert len(bench.node._working.worker._unplaced[VICTIM]) <= MOST_WAITING
 
 
 def test_transforms_that_jump_are_named(bench):

@@ -85,13 +85,16 @@ def test_what_a_camera_remembers_decides_only_between_people_who_fit() -> None:
     assert match.assign(seen, np.array([[8.0], [8.0]]), second).tolist() == [-1]
 
 
-def test_a_sighting_of_somebody_else_is_evicted() -> None:
+@pytest.mark.parametrize('dear', [0.0, 1e9, np.inf])
+def test_a_sighting_of_somebody_else_is_evicted(dear: float) -> None:
     seen = sightings(Scene([Walker((0.0, 0.0)), Walker((1.2, 0.7))], ring(4)))
     row = who(seen).copy()
     intruder = int(np.flatnonzero(who(seen) == 1)[0])
     row[(seen.view == seen.view[intruder])] = -1
     row[intruder] = 0
-    assert match.evict(seen, row, np.zeros((2, len(seen)))) == [intruder]
+    cost = np.zeros((2, len(seen)))
+    cost[1] = dear  # of sightings that nothing speaks against
+    assert match.evict(seen, row, cost) == [intruder]
     assert row[intruder] == -1
     assert (np.delete(row, intruder) == np.where(seen.view == seen.view[intruder], -1, who(seen))[
         np.arange(len(seen)) != intruder]).all()

@@ -425,11 +425,14 @@ def test_the_process_ends_cleanly_on_a_signal_and_refuses_a_bad_start_in_one_lin
     start = [sys.executable, '-c', 'from pose3d_ros.ros.multi_node import main; raise SystemExit(main())', '--ros-args']
     process = subprocess.Popen([*start, '-p', 'autostart:=false', '-r', '__node:=to_be_ended'], stdout=subprocess.PIPE,
                                stderr=subprocess.PIPE, text=True, env=os.environ)
-    refused = subprocess.run([*start, '-p', 'camera:=[front]'], capture_output=True, text=True, timeout=60)
-    assert refused.returncode == 1 and 'did you mean cameras' in refused.stderr
     tester = Node('tester_of_processes')
-    wait_for(lambda: 'to_be_ended' in tester.get_node_names(), 60)
-    tester.destroy_node()
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=20)
+    try:
+        refused = subprocess.run([*start, '-p', 'camera:=[front]'], capture_output=True, text=True, timeout=60)
+        assert refused.returncode == 1 and 'did you mean cameras' in refused.stderr
+        wait_for(lambda: 'to_be_ended' in tester.get_node_names(), 60)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=20)
+    finally:
+        process.kill()
+        tester.destroy_node()
     assert process.returncode == 0 and 'Traceback' not in errors, errors

@@ -67,6 +67,7 @@ def test_places_change_while_running_and_a_broken_file_changes_nothing(file):
     places = Places.open(values('file', file), never)
     mine = pose(2)
     places.update({'right': mine, 'front': pose(3)})
+    assert places.source == f'file {file}, changed since by calibration'
     mine[0, 3] = np.nan   # what was given is not shared,
     places.lookup('front', '', 1)[:] = np.nan   # nor what is handed out
     np.testing.assert_allclose(places.lookup('right', '', 1), pose(2), atol=1e-12)

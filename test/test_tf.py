@@ -50,6 +50,9 @@ class Buffer:
     raising: Exception | None = None
     asked: list = field(default_factory=list)
 
+    def clear(self):
+        raise AssertionError('no clock was set back')
+
     def lookup_transform(self, target_frame, source_frame, time):
         self.asked.append((target_frame, source_frame, time.nanoseconds))
         if self.raising is not None:
@@ -71,8 +74,8 @@ class Listener:
         self.unregistered = True
 
 
-def transforms(buffer, listener=None):
-    return Transforms(buffer, TransformException, listener)
+def transforms(buffer, *listeners):
+    return Transforms(buffer, TransformException, *listeners)
 
 
 def frame(stamp_ns=5):

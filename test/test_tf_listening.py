@@ -182,7 +182,7 @@ def test_listening_may_end_in_another_thread_while_messages_wait(ros):
         for number in range(20):
             pair.publish(transform('map', 'robot', T0 + number * S // 10, 2.0))
         pair.expect('map', 'robot', T0, 2.0)
-        listener = pair.transforms._listener
+        listener = pair.transforms._listeners[0]
         listener._node.destroy_subscription(listener._moving)
         listener._take_all(TFMessage(transforms=[transform('map', 'robot', T0 + 3 * S, 3.0)]))
         assert pair.x_of('map', 'robot', T0 + 3 * S) == 3.0

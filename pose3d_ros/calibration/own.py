@@ -167,5 +167,8 @@ def _write(path: Path, text: str) -> None:
     path = path.expanduser()
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f'{path.name}.{os.getpid()}.part')  # a reader never sees half a file
-    part.write_text(text, encoding='utf-8')
-    os.replace(part, path)
+    try:
+        part.write_text(text, encoding='utf-8')
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)

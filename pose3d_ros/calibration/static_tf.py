@@ -46,6 +46,12 @@ def optical_frame(name: str) -> str:
     return f'{re.sub("[^A-Za-z0-9_]+", "_", name)}_optical_frame'
 
 
+def check_frame(name: str) -> None:
+    """Raise CalibrationError for what cannot be the name of a TF frame."""
+    if not re.fullmatch(r'[A-Za-z_][A-Za-z0-9_/]*', name):
+        raise CalibrationError(f'{name!r} is no TF frame: letters, digits, _ and / only, and no / in front')
+
+
 def static_transforms(cameras: Mapping[str, CalibratedCamera | NDArray[np.float64]], parent: str = 'world') -> str:
     """Return a `ros2 run tf2_ros static_transform_publisher` line per camera that has a place.
 
@@ -73,8 +79,7 @@ def static_transform_launch(cameras: Mapping[str, CalibratedCamera | NDArray[np.
 def _places(cameras: Mapping[str, CalibratedCamera | NDArray[np.float64]], parent: str,
             frames: Mapping[str, str]) -> dict[str, tuple[float, ...]]:
     """Return x, y, z (m) and the quaternion x, y, z, w of each optical frame in the world, which is parent."""
-    if not re.fullmatch(r'[A-Za-z_][A-Za-z0-9_/]*', parent):
-        raise CalibrationError(f'{parent!r} is no TF frame: letters, digits, _ and / only, and no / in front')
+    check_frame(parent)
     places: dict[str, tuple[float, ...]] = {}
     for name, calibrated in cameras.items():
         pose = calibrated.camera_T_world if isinstance(calibrated, CalibratedCamera) else calibrated

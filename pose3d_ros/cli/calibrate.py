@@ -10,7 +10,7 @@ import numpy as np
 
 from pose3d_ros.cli.bag import is_bag
 from pose3d_ros.cli.calibrate_bag import seen_in_bag
-from pose3d_ros.cli.calibrate_result import figures, show, write
+from pose3d_ros.cli.calibrate_result import check_outputs, figures, show, write
 from pose3d_ros.cli.calibrate_seen import Seen
 from pose3d_ros.cli.calibrate_videos import seen_in_videos
 from pose3d_ros.cli.engines import add_engine_options, add_model_options
@@ -57,8 +57,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
                             help='keep the detected joints there; if it exists, use them instead of detecting')
     extrinsics.add_argument('--static-tf', type=Path, metavar='FILE.launch.py', help='also write a launch file of TF')
     extrinsics.add_argument('--parent', metavar='FRAME', help='TF frame of the world (default: --frame, or world)')
-    add_model_options(extrinsics)
-    extrinsics.set_defaults(model='heavy')
+    add_model_options(extrinsics, 'heavy')
     add_engine_options(extrinsics)
     add_json_option(extrinsics)
 
@@ -68,10 +67,12 @@ def run(args: argparse.Namespace) -> int:
     settings = ExtrinsicsSettings(
         refine=not args.from_nothing, place_sigma=args.place_sigma, stature=args.stature,
         baseline=_baseline(args.baseline), clocks=not args.in_step, most_lag=args.max_offset)
+    parent = args.parent or args.frame or 'world'
+    check_outputs(args.out, args.static_tf, parent)  # before the long work
     seen = _seen(args, settings)
     found = estimate(seen.watched, seen.given, settings)
     show(seen, found)
-    write(seen, found, args.out, args.static_tf, args.parent or args.frame or 'world')
+    write(seen, found, args.out, args.static_tf, parent)
     if args.json:
         write_json(args.json, figures(seen, found))
     return 0
@@ -83,6 +84,9 @@ def _seen(args: argparse.Namespace, settings: ExtrinsicsSettings) -> Seen:
         if len(args.recordings) > 1:
             raise UserError('one bag at a time: give one folder or file of a bag, or videos only')
         return seen_in_bag(args, settings)
+    for path in args.recordings:
+        if not path.exists():
+            raise UserError(f'{path}: is not there; give a video of each camera, or a bag (a folder, .mcap or .db3)')
     for option, value in (('--topics', args.topics), ('--frame', args.frame)):
         if value:
             raise UserError(f'{option} is for bags; videos have none')
@@ -104,14 +108,21 @@ def _baseline(words: Sequence[str] | None) -> tuple[str, str, float] | None:
 
 
 def _stature(text: str) -> float:
-    value = float(text)
+    value = _number(text)
     if not 0.5 <= value <= 2.5:
         raise argparse.ArgumentTypeError('expected metres, 0.5 to 2.5')
     return value
 
 
 def _not_negative(text: str) -> float:
-    value = float(text)
+    value = _number(text)
     if not 0 <= value < np.inf:
         raise argparse.ArgumentTypeError('expected a number from 0 on')
     return value
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return float('nan')

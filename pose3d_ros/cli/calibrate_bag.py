@@ -78,6 +78,8 @@ def _of_images(bag: Bag, cameras: Mapping[str, str], args: argparse.Namespace, s
             raise UserError(f'{bag.path}: no images in {topic}; leave it out by --topics')
         frames[name] = first[1].header.frame_id
         spans[name] = [stamp_ns(first[1].header.stamp)] * 2
+        if args.frame:  # the camera must stand still throughout
+            spans[name][1] = max(stamp_ns(message.header.stamp) for _, message in bag.messages([topic]))
     given = _given(bag, frames, spans, args)
     check_settings(list(cameras), given, settings)  # before the long work
     about = f'{", ".join(f"{name} ({topic})" for name, topic in cameras.items())} in {bag.path.name} by {args.model}'

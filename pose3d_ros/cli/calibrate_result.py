@@ -7,7 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from pose3d_ros.calibration import CalibratedCamera, save_calibration, save_places, static_transform_launch
+from pose3d_ros.calibration import (
+    CalibratedCamera,
+    check_frame,
+    save_calibration,
+    save_places,
+    static_transform_launch,
+)
 from pose3d_ros.cli.calibrate_seen import Seen
 from pose3d_ros.cli.errors import UserError
 from pose3d_ros.cli.figures import print_table
@@ -42,6 +48,15 @@ def figures(seen: Seen, found: Extrinsics) -> dict[str, Any]:
                 'turned_deg': found.turn, 'clock_s' if seen.stamped else 'began_s': _times(seen, found)}
         values.update({f'{name}.{key}': float(column[position]) for key, column in each.items()})
     return values
+
+
+def check_outputs(out: Path, static_tf: Path | None, parent: str) -> None:
+    """Raise UserError for files that cannot be written, CalibrationError for a parent that is no TF frame."""
+    for path in (out, *([static_tf] if static_tf else [])):
+        if path.is_dir():
+            raise UserError(f'{path}: is a folder; give the file to write')
+    if static_tf:
+        check_frame(parent)
 
 
 def write(seen: Seen, found: Extrinsics, out: Path, static_tf: Path | None, parent: str) -> None:

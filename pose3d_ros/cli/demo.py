@@ -48,7 +48,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = subparsers.add_parser(
         'demo', help='the ROS nodes on a video (the sample, or yours), recorded into a folder',
         description='Play a video through video_node and mono_node over DDS and leave annotated.mp4, picture.png, '
-                    'people.csv and summary.json.')
+                    'people.csv and summary.json; with --multi several, through the nodes of their cameras and '
+                    'fusion_node, without annotated.mp4.')
     parser.add_argument('--video', type=Path, metavar='FILE', help='default: camera 1 of the sample footage')
     parser.add_argument('--calibration', type=Path, metavar='FILE', help='of the camera that took the video')
     parser.add_argument('--camera', default='', metavar='NAME', help='which camera of the calibration file')

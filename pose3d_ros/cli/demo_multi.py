@@ -2,7 +2,9 @@
 
 All are processes of their own that meet over DDS only. The videos play in step at the pace of the fused people: each
 frame waits until the people of the one before came out of the fusion. So nothing is lost however slow the machine is,
-all machines fuse the same sets, and the delay is that of cameras that deliver all at once, which is the worst case.
+all machines fuse the same sets, and the delay is that of cameras that deliver all at once, which is the worst case. Of
+videos of unlike rates the slowest sets the pace. Where one ends before the others, fusion waits for it for some seconds
+(FUSION_IN_STEP), which shows in the delay, and goes on with the others.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from pose3d_ros.cli.places import config_file
 from pose3d_ros.cli.run_together import cameras_of
 from pose3d_ros.cli.video import VideoReader
 from pose3d_ros.ros.in_step import FUSION_IN_STEP, VIDEO_IN_STEP
+from pose3d_ros.ros.params import Parameter, ParameterError
 from pose3d_ros.runtime.store import ModelStore
 
 _CALIBRATION = 'samples/single_person.yaml'
@@ -53,6 +56,10 @@ def run(args: argparse.Namespace) -> int:
         raise UserError('--multi with videos of yours needs --calibration FILE, with the places of the cameras')
     calibration = (args.calibration or config_file(_CALIBRATION)).resolve()
     cameras = cameras_of(calibration, videos, args.cameras)
+    try:
+        Parameter('camera', ['front'], '').check(list(cameras))
+    except ParameterError as error:
+        raise UserError(f'{error}; rename it in {calibration}') from None
     played = {name: VideoReader(path) for name, path in zip(cameras, videos)}
     for name, video in played.items():
         video.check_size(cameras[name].camera)

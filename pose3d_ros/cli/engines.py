@@ -11,10 +11,10 @@ from pose3d_ros.runtime.engine import PRECISIONS, RUNTIMES, Wanted
 BLAZEPOSE = ('lite', 'full', 'heavy')
 
 
-def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """Add --model and --search."""
-    parser.add_argument('--model', type=_joint_model, default='full', metavar='NAME',
-                        help='2D joints: lite, full (default) or heavy, or the .yaml of a model of your own')
+def add_model_options(parser: argparse.ArgumentParser, model: str = 'full') -> None:
+    """Add --model, by default the one given, and --search."""
+    parser.add_argument('--model', type=_joint_model, default=model, metavar='NAME',
+                        help=f'2D joints: lite, full or heavy (default: {model}), or the .yaml of a model of your own')
     parser.add_argument('--search', type=_search_model, default='blazepose', metavar='NAME',
                         help='search for people: blazepose (default), or the .yaml of a model of your own')
 

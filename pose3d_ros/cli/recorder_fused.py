@@ -30,6 +30,7 @@ from pose3d_ros.ros.convert import from_people, stamp_ns
 from pose3d_ros.skeleton import LIMBS12, select
 
 _FUSED_BY = 'fusion_node: fusion'  # the status of the fusion in /diagnostics
+_LEFT_OUT = ('latency', 'people', 'sets_per_s')  # of a moment; that of the end is not telling
 
 
 class FusedRecorder(RecorderNode):
@@ -39,6 +40,7 @@ class FusedRecorder(RecorderNode):
         super().__init__(recording, [f'/{camera}/video_node' for camera in cameras])
         self._reports: dict[str, Counter[int]] = {camera: Counter() for camera in cameras}  # people seen, by stamp
         self._counts: Counter[int] = Counter()
+        self._stamps: list[int] = []  # of the fused people
         self._tracks: dict[int, list[NDArray[np.float64]]] = defaultdict(list)
         for camera in cameras:
             self.hear_camera(f'{camera}/camera_info')
@@ -47,14 +49,12 @@ class FusedRecorder(RecorderNode):
 
     def summary(self) -> dict[str, Any]:
         """Return what is known about the run, besides the counts of frames."""
-        stamps = set().union(*self._reports.values())
-        seeing = [sum(seen[stamp] > 0 for seen in self._reports.values()) for stamp in stamps]
         providers = {values['provider'] for values in self.diagnostics.values() if values.get('provider')}
         told = next((values for name, values in self.diagnostics.items() if name.endswith(_FUSED_BY)), {})
         return {
             **self.timing(),
             'people': people_figures(self._counts, len(self._tracks)),
-            'cameras_with_people': round(float(np.mean(seeing)), 2) if seeing else 0.0,
+            'cameras_with_people': round(cameras_with_people(self._reports, self._stamps), 2),
             'limb_variation': round(steadiness(self._tracks.values()), 4),
             'provider': ', '.join(sorted(providers)) or None,
             'reports': {camera: len(seen) for camera, seen in self._reports.items()},
@@ -64,9 +64,23 @@ class FusedRecorder(RecorderNode):
     def _on_people(self, message: People3D, info: Any) -> None:
         people = from_people(message)
         self._counts[len(people)] += 1
+        self._stamps.append(stamp_ns(message.header.stamp))
         for person in people:
             self._tracks[person.id].append(select(person.position, person.skeleton, LIMBS12))
         self.came(message, info)
+
+
+def cameras_with_people(reports: Mapping[str, Mapping[int, int]], stamps: Sequence[int]) -> float:
+    """Return how many cameras reported people for a fused set, on average over the sets.
+
+    reports: by camera, how many people it saw, by stamp [ns]; stamps: of the sets [ns]. A report goes with the first
+    set that is not older, for cameras of unlike rates have stamps of their own.
+    """
+    order = sorted(stamps)
+    seeing = {(camera, int(np.searchsorted(order, stamp)))
+              for camera, seen in reports.items() for stamp, people in seen.items() if people and stamp <= order[-1]
+              } if order else set()
+    return len(seeing) / max(len(order), 1)
 
 
 def _count(seen: Counter[int], message: People2D) -> None:
@@ -74,12 +88,15 @@ def _count(seen: Counter[int], message: People2D) -> None:
 
 
 def _figures(told: Mapping[str, str]) -> dict[str, float]:
-    """Return the figures in a status of diagnostics, without its latency: stamps follow the footage, not the clock."""
+    """Return the figures in a status of diagnostics that are of the whole run.
+
+    Without its latency too: stamps follow the footage, not the clock.
+    """
     figures = {}
     for key, value in told.items():
         with contextlib.suppress(ValueError):  # words
             figures[key] = float(value)
-    return {key: value for key, value in figures.items() if not key.startswith('latency')}
+    return {key: value for key, value in figures.items() if not key.startswith(_LEFT_OUT)}
 
 
 def add_pictures(recording: Recording, pictures: FusedPictures, videos: Mapping[str, VideoReader], start_ns: int

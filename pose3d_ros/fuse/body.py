@@ -18,6 +18,7 @@ _LENGTHS = {
     ('left_knee', 'left_ankle'): (0.15, 0.65), ('right_knee', 'right_ankle'): (0.15, 0.65),
 }
 BONES = np.array([[HUMAN17.index(a), HUMAN17.index(b)] for a, b in _LENGTHS], dtype=np.intp)
+_TOWARDS = np.array([1.0, -1.0])[:, None, None]  # the ends of a bone that is too long move so along it
 _LEVELS = (slice(0, 2), slice(2, 6), slice(6, 10))  # bones of one level share no joint
 _RANGE = np.array(list(_LENGTHS.values()))
 _TRUNK_LENGTH = (0.22, 0.85)  # m, between hips and shoulders of one side; bends, so that it is only checked
@@ -66,7 +67,7 @@ class BoneLengths:
         """Take in joints (M, 17, 3) m, NaN where not triangulated now, with covariance (M, 17, 3, 3)."""
         a, b = BONES.T
         with np.errstate(invalid='ignore'):
-            sharp = np.trace(covariance, axis1=-2, axis2=-1) < _SHARP**2
+            sharp = np.einsum('...ii', covariance) < _SHARP**2
         length = np.linalg.norm(position[:, a] - position[:, b], axis=-1)
         use = sharp[:, a] & sharp[:, b] & np.isfinite(length)
         use &= (length > _RANGE[:, 0]) & (length < _RANGE[:, 1])
@@ -82,17 +83,19 @@ class BoneLengths:
         """
         position, covariance = position.copy(), covariance.copy()
         for bones in _LEVELS:
-            a, b = BONES[bones].T
-            off = position[:, b] - position[:, a]
+            ends = BONES[bones].T  # (2, bones)
+            off = position[:, ends[1]] - position[:, ends[0]]
             length = np.linalg.norm(off, axis=-1)
             use = np.isfinite(length) & (length > 1e-3) & (self.count[:, bones] >= _RELIABLE)
+            if not use.any():
+                continue
             along = np.where(use[..., None], off / np.where(use, length, 1.0)[..., None], 0.0)
-            pull_a, pull_b = ((covariance[:, joint] @ along[..., None])[..., 0] for joint in (a, b))
-            share = ((pull_a + pull_b) * along).sum(axis=-1) + _BONE_SIGMA**2
-            scale = np.where(use, (length - self.mean[:, bones]) / share, 0.0)[..., None]
-            for joint, pull, sign in ((a, pull_a, 1.0), (b, pull_b, -1.0)):
-                position[:, joint] += np.where(use[..., None], sign * pull * scale, 0.0)
-                covariance[:, joint] -= pull[..., None] * pull[..., None, :] / share[..., None, None]
+            spread = covariance[:, ends]
+            pull = (spread @ along[:, None, ..., None])[..., 0]  # (M, 2, bones, 3)
+            share = (pull.sum(axis=1) * along).sum(axis=-1) + _BONE_SIGMA**2
+            scale = np.where(use, (length - self.mean[:, bones]) / share, 0.0)[:, None, :, None]
+            position[:, ends] += pull * scale * _TOWARDS
+            covariance[:, ends] = spread - pull[..., None] * (pull / share[:, None, :, None])[..., None, :]
         return position, covariance
 
 
@@ -125,7 +128,7 @@ def middle_joints(position: Floats, covariance: Floats, mono: Floats, row: NDArr
     variance = np.where(some, badness / np.where(some, total, 1.0) + _LEAST_MIDDLE**2, variance)
     trunk = covariance[:, LIMB[_FIT_TRUNK]]
     own: NDArray[np.bool_] = np.asarray(np.isfinite(position[:, LIMB[_FIT_TRUNK]]).all(axis=-1))
-    spread = np.einsum('mj,mjik->mik', own, np.where(own[..., None, None], trunk, 0.0))
+    spread = np.where(own[..., None, None], trunk, 0.0).sum(axis=1)
     spread = spread / np.maximum(own.sum(axis=1), 1)[:, None, None]
     spread = spread + variance[:, None, None] * np.eye(3)
     return middle, np.repeat(spread[:, None], len(MIDDLE), axis=1)
@@ -134,17 +137,17 @@ def middle_joints(position: Floats, covariance: Floats, mono: Floats, row: NDArr
 def _carried(limbs: Floats, mono: Floats) -> tuple[Floats, Floats]:
     """Fit mono (K, 17, 3) to limbs (K, 12, 3): its middle joints there (K, 5, 3), mean squared misfit (K,) m^2."""
     source = mono[:, LIMB]
-    known: NDArray[np.bool_] = np.asarray(np.isfinite(source).all(axis=-1) & np.isfinite(limbs).all(axis=-1))
+    known: NDArray[np.bool_] = np.isfinite((source + limbs).sum(axis=-1))
     enough = (known & _FIT_TRUNK).sum(axis=1) >= 3
     weight = np.where(known, np.where(_FIT_TRUNK, 1.0, 0.1), 0.0)
     weight = weight / np.maximum(weight.sum(axis=1), 1e-9)[:, None]
     a, b = np.where(known[..., None], source, 0.0), np.where(known[..., None], limbs, 0.0)
-    middle_a, middle_b = np.einsum('kj,kji->ki', weight, a), np.einsum('kj,kji->ki', weight, b)
-    a, b = a - middle_a[:, None], b - middle_b[:, None]
-    u, _, vt = np.linalg.svd(np.einsum('kj,kji,kjl->kil', weight, b, a))
+    middle_a, middle_b = weight[:, None] @ a, weight[:, None] @ b  # (K, 1, 3)
+    a, b = a - middle_a, b - middle_b
+    u, _, vt = np.linalg.svd(np.swapaxes(b * weight[..., None], 1, 2) @ a)
     u[..., 2] *= np.sign(np.linalg.det(u @ vt))[:, None]
     turn = u @ vt  # limbs = turn @ source
-    misfit = np.einsum('kj,kji->k', weight, (b - a @ np.swapaxes(turn, -1, -2))**2)
-    carried = (mono[:, MIDDLE] - middle_a[:, None]) @ np.swapaxes(turn, -1, -2) + middle_b[:, None]
+    misfit = (weight[:, None] @ (b - a @ np.swapaxes(turn, -1, -2))**2).sum(axis=(1, 2))
+    carried = (mono[:, MIDDLE] - middle_a) @ np.swapaxes(turn, -1, -2) + middle_b
     enough &= np.isfinite(carried).all(axis=(-1, -2))
     return np.where(enough[:, None, None], carried, np.nan), np.where(enough, misfit, np.nan)

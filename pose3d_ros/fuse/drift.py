@@ -21,17 +21,18 @@ from pose3d_ros.fuse import match
 from pose3d_ros.fuse.observations import LEAST_JOINTS, Floats, Observations
 from pose3d_ros.fuse.views import View
 
-_WINDOW_S = 0.3      # of people in view, over which is averaged
+_WINDOW_S = 0.4      # of people in view, over which is averaged
 _NAMED_S = 0.4       # a camera that is off for so long, with people in view, is out of place
 _SILENT_S = 2.0      # so long what several others said of a camera stands against what one other says
-_IDLE_S = 2.0        # what was known of a camera is forgotten after so long without anybody to compare
+_IDLE_S = 2.0        # what was known of a camera is forgotten after so long without anybody to compare, or to see
 _REACH = 0.2         # rays; somebody that a camera sees farther from where he is is somebody else
 _GOOD_WEIGHT = 0.9   # a camera with more counts in full
 _NO_NEWS = 0.3       # shifts below this share of what a joint is known to in a view are as good as none
 _OFF_WEIGHT, _OFF_SHARE = 0.7, 0.5   # a camera with less weight, or more of its sightings disagreeing, is off
 _BESIDE = 3.0        # times the median; a joint farther from where the others say it is wrong
 _RIDGE = 0.005       # against turning a camera wildly about its axis for people in the middle of its picture
-_STEPS_S = 0.01, 0.2   # a call counts as no less and no more time
+_EVERY_S = 0.07      # no more often than so is anything taken in: a place that is wrong stays wrong for long
+_STEP_S = 0.1        # and no call counts for more time: where calls are rare it still takes several to blame a camera
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,8 @@ _NOTHING_KNOWN = _Camera()
 
 
 class DriftWatch:
-    """The drift of every camera. State: their running means; `reset()` forgets them."""
+    """The drift of every camera. State: their running means, when and whom it last took in; `reset()`
+    forgets."""
 
     def __init__(self) -> None:
         self.reset()
@@ -107,6 +109,7 @@ class DriftWatch:
     def reset(self) -> None:
         """Forget every camera."""
         self._cameras: dict[str, _Camera] = {}
+        self._waited_s, self._last = 0.0, set[str]()
 
     @property
     def drift(self) -> dict[str, Drift]:
@@ -138,11 +141,18 @@ class DriftWatch:
         was found to be, -1 for nobody's; meant (N,): whose it is by its camera's own tracker, -1 where that does not
         know; step: s since the last call.
         """
-        step = float(np.clip(step, *_STEPS_S))
+        self._waited_s += step
+        cameras = {view.camera for view in views}
+        settled = self._cameras and all(camera.seen_s >= _WINDOW_S for camera in self._cameras.values())
+        if settled and self._waited_s < _EVERY_S and cameras == self._last:   # cameras in turn must all have their say
+            return
+        step, self._waited_s, self._last = min(self._waited_s, _STEP_S), 0.0, cameras
         self._cameras = {name: camera for name, camera in self._cameras.items() if camera.idle_s < _IDLE_S}
-        for camera in self._cameras.values():
+        seeing = {name for name, _ in seen.key}
+        for name, camera in self._cameras.items():
             camera.silent_s += step
-            camera.idle_s += step
+            if camera.off_s == 0 or name not in seeing:  # what is off may be so far off that it compares with nobody
+                camera.idle_s += step
         whose = _whose(seen, compared.projected, row, meant)
         off, residual, usual = _apart(seen, compared, whose)
         wrong = np.where(whose >= 0, compared.cost[whose, np.arange(len(seen))], 0.0) >= match.GATE
@@ -221,7 +231,8 @@ def _apart(seen: Observations, compared: match.Compared, whose: NDArray[np.intp]
     """
     off = seen.rays - compared.projected[whose, np.arange(len(seen))]
     off[whose < 0] = np.nan
-    variance = compared.own[whose, np.arange(len(seen))] + seen.sigma**2
+    spread = compared.spread[:, whose, np.arange(len(seen))]   # wide after a gap: nobody knows then where people are
+    variance = compared.own[whose, np.arange(len(seen))] + (spread[0] + spread[2]) / 2 + seen.sigma**2
     sizes = np.stack([np.hypot(off[..., 0], off[..., 1]), np.sqrt(variance)], axis=-1)
     sizes[np.isfinite(off[..., 0]).sum(axis=1) < LEAST_JOINTS] = np.nan
     residual, usual = _median(sizes).T

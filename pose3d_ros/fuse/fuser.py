@@ -140,14 +140,15 @@ class Fuser:
         sides = np.zeros((2, len(row)), dtype=bool)
         mine = np.flatnonzero(row >= 0)
         sides[:, mine] = exchanged[:, row[mine], mine]
-        for person in np.unique(row[mine]):
-            members, turned = row == person, self._people.known[person].turned
-            for part in (UPPER, LOWER):
-                if members.sum() >= 2:  # one view may be wrong for long
-                    turned[part] = turned[part] + 1 if sides[part, members].mean() > 0.5 else 0
+        views = np.bincount(row[mine], minlength=len(self._people))
+        for part in (UPPER, LOWER):
+            most = 2 * np.bincount(row[mine], sides[part, mine], minlength=len(views)) > views
+            for person in np.flatnonzero(views >= 2).tolist():  # one view may be wrong for long
+                turned = self._people.known[person].turned
+                turned[part] = turned[part] + 1 if most[person] else 0
                 if turned[part] >= _TURN_CALLS:
                     self._people.turn(person, part == LOWER)
-                    sides[part, members] = ~sides[part, members]
+                    sides[part, row == person] ^= True
                     turned[part] = 0
         return sides
 
@@ -159,9 +160,9 @@ class Fuser:
         evicted, or where its camera's own tracker means somebody whom others see: most likely it is him, and this
         camera sees him badly or is not where it says.
         """
-        taken = np.zeros(costs.shape, dtype=bool)   # whom the view of a sighting has found already
-        for n in np.flatnonzero(row >= 0):
-            taken[row[n], seen.view == seen.view[n]] = True
+        by_view = np.zeros((len(costs), int(seen.view.max()) + 1), dtype=bool)
+        by_view[row[row >= 0], seen.view[row >= 0]] = True
+        taken = by_view[:, seen.view]   # whom the view of a sighting has found already
         again = (row < 0) & (np.where(taken, costs, np.inf) < match.GATE).any(axis=0)
         self.counters['duplicates'] += int(again.sum())
         groups = match.grouped(seen, np.flatnonzero((row < 0) & ~again))

@@ -70,11 +70,14 @@ class Identity:
         """Find people followed under two ids, by different cameras each; return which real rows (M,) stay."""
         stays = real.copy()
         alike = {pair: calls - 1 for pair, calls in self._alike.items() if calls > 1}
+        lonely = np.flatnonzero(np.bincount(row[row >= 0], minlength=len(people)) == 1)
+        if not len(lonely):
+            self._alike = alike
+            return stays
         members = [np.flatnonzero(row == person) for person in range(len(people))]
-        lonely = [person for person in range(len(people)) if len(members[person]) == 1]
         gaps = match.place_gaps(people.joints.position, people.joints.covariance, people.joints.position[lonely],
                                 people.joints.covariance[lonely])
-        for person, column in zip(lonely, gaps.T, strict=True):
+        for person, column in zip(lonely.tolist(), gaps.T, strict=True):
             for other in np.flatnonzero(column < match.SAME_PLACE):
                 if other == person or not len(members[other]) or not (stays[person] and stays[other]) or (
                         seen.view[members[person][0]] in seen.view[members[other]]):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from pose3d_ros.fuse.symmetric import Floats, inverted
 
 _FIRST_SPEED = 1.2     # m/s: a joint seen for the first time may move at up to about this speed
 _BODY, _LIMB = 5.0, 10.0   # m/s^2, one standard deviation of acceleration: of the trunk, of arms and legs
@@ -85,7 +85,7 @@ class JointFilter:
         at = np.nonzero(usual)
         covariance, cross, spread = self.covariance[at], self._cross[at], noise[at]
         off = measured[at] - self.position[at]
-        inverse = np.linalg.inv(covariance + spread)
+        inverse = inverted(covariance + spread)
         distance = np.einsum('ni,nij,nj->n', off, inverse, off)
         # noise that brings the distance down to the threshold: (P + R) grows by distance / SUSPECT as a whole
         inverse /= np.maximum(distance / SUSPECT, 1.0)[:, None, None]
@@ -114,7 +114,7 @@ class JointFilter:
         """
         at = np.nonzero(np.isfinite(self.position[..., 0]))
         before, cross, after = self.covariance[at], self._cross[at], covariance[at]
-        slope = np.swapaxes(np.linalg.solve(before, cross), -1, -2)  # of velocity over position
+        slope = np.swapaxes(cross, -1, -2) @ inverted(before)  # of velocity over position
         self.velocity[at] += np.einsum('nij,nj->ni', slope, position[at] - self.position[at])
         moving = self.velocity_covariance[at] - slope @ (before - after) @ np.swapaxes(slope, -1, -2)
         self.velocity_covariance[at] = (moving + np.swapaxes(moving, -1, -2)) / 2

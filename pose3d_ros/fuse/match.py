@@ -15,6 +15,7 @@ from scipy.optimize import linear_sum_assignment
 
 from pose3d_ros.fuse.observations import LEAST_JOINTS, Floats, Observations
 from pose3d_ros.fuse.sides import LOWER, UPPER
+from pose3d_ros.fuse.symmetric import inverse, packed, times
 from pose3d_ros.skeleton import HUMAN17, LIMBS12
 
 GATE = 4.0          # two of whom the cost is higher are not the same person
@@ -26,7 +27,7 @@ _MEMORY = 0.4       # costs are so much less where the camera's own tracker says
 _NEARLY = 1.5       # and may be so much higher than the gate
 _MONO_SHARE = 0.3   # what the places that single cameras gave weigh against the rays
 _EXCHANGED = 1.0    # a side reads as exchanged only where that costs so much less
-_PARTS = {UPPER: ~LIMBS12.lower, LOWER: LIMBS12.lower}
+_IN_PART = np.stack([LIMBS12.lower == (part == LOWER) for part in (UPPER, LOWER)], axis=1).astype(np.float64)
 _MIRROR = LIMBS12.mirror
 _TRUNK = HUMAN17.indices(['left_hip', 'right_hip', 'left_shoulder', 'right_shoulder'])
 
@@ -42,9 +43,9 @@ def pair_costs(seen: Observations, first: NDArray[np.intp], second: NDArray[np.i
     base = seen.center[second] - seen.center[first]
     ours = world[first]
     both = np.stack([np.arange(12), _MIRROR])   # straight, mirrored
-    straight, mirrored = _ray_distance(base, ours, np.moveaxis(world[second][:, both], 1, 0), seen.sigma[first],
-                                       np.moveaxis(seen.sigma[second][:, both], 1, 0), apart)
-    cost, _ = _body_cost(straight, mirrored)
+    distance = _ray_distance(base, ours, np.moveaxis(world[second][:, both], 1, 0), seen.sigma[first],
+                             np.moveaxis(seen.sigma[second][:, both], 1, 0), apart)
+    cost, _ = _body_cost(distance)
     gap = _mono_gap(seen, first, second, apart)
     return cost + np.where(np.isfinite(gap), _MONO_SHARE * np.minimum(gap, 2 * _CUT), 0.0)
 
@@ -55,14 +56,17 @@ def _ray_distance(base: Floats, a: Floats, b: Floats, sigma_a: Floats, sigma_b: 
     From centres base (K, 3) apart. The rays have z = 1 in their cameras, so that the parameters along them are depths.
     """
     base = base[:, None]
-    aa, bb, ab = ((p * q).sum(axis=-1) for p, q in ((a, a), (b, b), (a, b)))
-    da, db = (base * a).sum(axis=-1), (base * b).sum(axis=-1)
+    aa, bb, ab, da, db = (_dot(*pair) for pair in ((a, a), (b, b), (a, b), (base, a), (base, b)))
     sine = np.maximum(aa * bb - ab**2, 1e-4)  # rays that run along the line between the cameras say little
     near, far = (bb * da - ab * db) / sine, (ab * da - aa * db) / sine
     off = base + far[..., None] * b - near[..., None] * a
     variance = (near * sigma_a)**2 + (far * sigma_b)**2 + _LANDMARK**2 + apart[:, None]**2
-    squared = (off * off).sum(axis=-1) / variance
+    squared = _dot(off, off) / variance
     return np.asarray(np.where((near > 0.1) & (far > 0.1) | np.isnan(squared), squared, 2 * _CUT))
+
+
+def _dot(a: Floats, b: Floats) -> Floats:
+    return np.asarray(np.einsum('...i,...i->...', a, b))
 
 
 def _mono_gap(seen: Observations, first: NDArray[np.intp], second: NDArray[np.intp], apart: Floats) -> Floats:
@@ -81,10 +85,7 @@ def trunk_of(position: Floats, covariance: Floats) -> tuple[Floats, Floats]:
 
 
 def _mahalanobis(off: Floats, covariance: Floats) -> Floats:
-    known: NDArray[np.bool_] = np.asarray(np.isfinite(off).all(axis=-1) & np.isfinite(covariance).all(axis=(-1, -2)))
-    safe = np.where(known[:, None, None], covariance, np.eye(3))
-    squared = np.einsum('ni,ni->n', off, np.linalg.solve(safe, np.where(known[:, None], off, 0.0)[..., None])[..., 0])
-    return np.where(known, squared, np.nan)
+    return np.asarray(np.einsum('ni,in->n', off, times(inverse(packed(covariance)), off.T)))
 
 
 def place_gaps(position: Floats, covariance: Floats, mono: Floats, mono_covariance: Floats) -> Floats:
@@ -121,13 +122,11 @@ def compare(seen: Observations, position: Floats, velocity: Floats, covariance: 
     _, first, of = np.unique(seen.view, return_index=True, return_inverse=True)   # all sightings of a view look alike
     looked = looked_at(seen.rotation[first], seen.shift[first], seen.age[first], *expected)
     projected, spread, own = looked[0][:, of], looked[1][:, :, of], looked[2][:, of]
-    straight, mirrored = (planar_distance(seen.rays[:, order] - projected, spread, own + seen.sigma[:, order]**2)
-                          for order in (slice(None), _MIRROR))
+    rays, sigma = (np.stack([values, values[:, _MIRROR]])[:, None] for values in (seen.rays, seen.sigma))
+    both = planar_distance(rays - projected, spread[:, None], own + sigma**2)   # straight, mirrored
     # a joint behind the camera cannot have been seen by it
     behind = np.isnan(projected[..., 0]) & np.isfinite(position[:, None, :, 0])
-    straight, mirrored = (np.where(behind & seen.seen[:, order], 2 * _CUT, squared)
-                          for squared, order in ((straight, slice(None)), (mirrored, _MIRROR)))
-    cost, exchanged = _body_cost(straight, mirrored)
+    cost, exchanged = _body_cost(np.where(behind & np.isfinite(sigma), 2 * _CUT, both))
     return Compared(cost, exchanged, projected, spread, own)
 
 
@@ -145,8 +144,8 @@ def looked_at(rotation: Floats, shift: Floats, age: Floats, position: Floats, ve
     along = [(rotation[:, None, axis] - projected[..., axis, None] * rotation[:, None, 2]) / depth[..., None]
              for axis in (0, 1)]
     spread = [(covariance @ way[..., None])[..., 0] for way in along]
-    speed = np.trace(velocity_covariance, axis1=-2, axis2=-1) / 3
-    shape = np.stack([(along[a] * spread[b]).sum(axis=-1) for a, b in ((0, 0), (0, 1), (1, 1))])
+    speed = np.einsum('...ii', velocity_covariance) / 3
+    shape = np.stack([_dot(along[a], spread[b]) for a, b in ((0, 0), (0, 1), (1, 1))])
     return projected, shape, (speed * age[:, None]**2 + _LANDMARK**2) / depth**2
 
 
@@ -157,22 +156,19 @@ def planar_distance(off: Floats, spread: Floats, own: Floats) -> Floats:
     return np.asarray((yy * x**2 - 2 * xy * x * y + xx * y**2) / (xx * yy - xy**2) / 2)
 
 
-def _body_cost(straight: Floats, mirrored: Floats) -> tuple[Floats, NDArray[np.bool_]]:
-    """Return the cost (...) of squared distances (..., 12), the better reading of arms and of legs, and (2, ...)."""
-    total: Floats = np.zeros(straight.shape[:-1])
-    count = np.zeros(straight.shape[:-1])
-    exchanged = np.zeros((2, *straight.shape[:-1]), dtype=bool)
-    for part, joints in _PARTS.items():
-        sums, counts = [], []
-        for squared in (straight[..., joints], mirrored[..., joints]):
-            known = np.isfinite(squared)
-            sums.append(np.where(known, np.minimum(squared, _CUT), 0.0).sum(axis=-1))
-            counts.append(known.sum(axis=-1))
-        means = [s / np.maximum(c, 1) for s, c in zip(sums, counts)]
-        exchanged[part] = (counts[1] > 0) & (counts[0] > 0) & (means[1] + _EXCHANGED < means[0])
-        total = total + np.where(exchanged[part], sums[1], sums[0])
-        count = count + np.where(exchanged[part], counts[1], counts[0])
-    return np.where(count >= LEAST_JOINTS, total / np.maximum(count, 1), np.inf), exchanged
+def _body_cost(both: Floats) -> tuple[Floats, NDArray[np.bool_]]:
+    """Return the cost (...) of squared distances (2, ..., 12), straight and mirrored, and what reads better mirrored.
+
+    Arms and legs are read apart: (2, ...).
+    """
+    known = np.isfinite(both)
+    sums = np.where(known, np.minimum(both, _CUT), 0.0) @ _IN_PART   # (2, ..., parts)
+    counts = known.astype(np.float64) @ _IN_PART
+    means = sums / np.maximum(counts, 1)
+    exchanged = (counts[0] > 0) & (counts[1] > 0) & (means[1] + _EXCHANGED < means[0])
+    total = np.where(exchanged, sums[1], sums[0]).sum(axis=-1)
+    count = np.where(exchanged, counts[1], counts[0]).sum(axis=-1)
+    return np.where(count >= LEAST_JOINTS, total / np.maximum(count, 1), np.inf), np.moveaxis(exchanged, -1, 0)
 
 
 def assign(seen: Observations, cost: Floats, meant: NDArray[np.intp]) -> NDArray[np.intp]:
@@ -189,9 +185,9 @@ def assign(seen: Observations, cost: Floats, meant: NDArray[np.intp]) -> NDArray
     for view in np.unique(seen.view):
         columns = np.flatnonzero(seen.view == view)
         allowed = price[:, columns]
-        for row, column in zip(*linear_sum_assignment(allowed), strict=True):
-            if allowed[row, column] < GATE:
-                found[columns[column]] = row
+        rows, chosen = linear_sum_assignment(allowed)
+        fits = allowed[rows, chosen] < GATE
+        found[columns[chosen[fits]]] = rows[fits]
     return found
 
 
@@ -206,9 +202,10 @@ def evict(seen: Observations, label: NDArray[np.intp], cost: Floats) -> list[int
         return removed
     pairs = pair_costs(seen, first, second)
     bad = pairs > 1.5 * GATE
+    price = np.where(label >= 0, cost[label, np.arange(len(seen))], 0.0)
     while bad.any():
-        votes = np.bincount(np.concatenate([first[bad], second[bad]]), minlength=len(seen)).astype(float)
-        worst = int(np.argmax(votes + 1e-3 * np.where(label >= 0, cost[label, np.arange(len(seen))], 0.0)))
+        votes = np.bincount(np.concatenate([first[bad], second[bad]]), minlength=len(seen))
+        worst = int(np.lexsort((price, votes))[-1])  # the price decides between equal votes
         label[worst] = -1
         removed.append(worst)
         bad &= (first != worst) & (second != worst)

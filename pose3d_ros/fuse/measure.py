@@ -77,7 +77,8 @@ def measured(seen: Observations, rays: Floats, sigma: Floats, row: NDArray[np.in
     outliers = int(doubted.sum())
     if views >= 2 and (count >= 2).any():
         prior, doubt = _prior(seen, mine, owner, given, np.isfinite(expected[0][..., 0]), step)
-        result = triangulate(packed, poses, np.where(given, spread, 1.0), prior=prior, prior_covariance=doubt)
+        result = triangulate(packed, poses, np.where(given, spread, 1.0), prior=prior, prior_covariance=doubt,
+                             start=expected[0])
         found = result.used.sum(axis=0) >= 2
         position = np.where(found[..., None], result.points, np.nan)
         covariance = np.where(found[..., None, None], result.covariance, np.nan)
@@ -138,14 +139,14 @@ def _at_one_time(seen: Observations, mine: NDArray[np.intp], rays: Floats, sigma
     ahead = (now[..., 2] > 0.1) & (then[..., 2] > 0.1)
     depth = np.where(ahead, now[..., 2], _GUESSED_DEPTH)
     known = np.isfinite(position[..., 0])
-    speed = np.where(known, np.trace(spread, axis1=-2, axis2=-1) / 3, _FIRST_SPEED**2)
+    speed = np.where(known, np.einsum('...ii', spread) / 3, _FIRST_SPEED**2)
     return (rays[mine] + np.where(ahead[..., None], moved, 0.0),
             np.sqrt(sigma[mine]**2 + (age[:, None] / depth)**2 * speed))
 
 
 def _local(seen: Observations, mine: NDArray[np.intp], points: Floats) -> Floats:
     """Return points (K, J, 3) of the common frame in the camera of each sighting; NaN stays, a depth is never 0."""
-    local = np.einsum('kij,knj->kni', seen.rotation[mine], points) + seen.shift[mine][:, None]
+    local = points @ np.swapaxes(seen.rotation[mine], 1, 2) + seen.shift[mine][:, None]
     local[..., 2] = np.where(np.abs(local[..., 2]) <= 1e-6, 1e-6, local[..., 2])
     return local
 
@@ -165,9 +166,9 @@ def _from_one_ray(seen: Observations, mine: NDArray[np.intp], owner: NDArray[np.
     believed, mono = expected[0][person, joint], seen.mono[sight, LIMB[joint]]
     known = np.isfinite(believed[:, 0])
     mono_depth = np.einsum('ki,ki->k', axis, mono) + shift[:, 2]
-    mono_variance = np.einsum('ki,kij,kj->k', axis, seen.mono_covariance[sight, LIMB[joint]], axis)
-    mono_variance = mono_variance * _repeated(known, step)
-    blind = np.einsum('ki,kij,kj->k', axis, expected[2][person, joint], axis) * 100 + 4.0
+    mono_variance, blind = ((axis[:, None] @ spread @ axis[..., None])[:, 0, 0] for spread in (
+        seen.mono_covariance[sight, LIMB[joint]], expected[2][person, joint]))
+    mono_variance, blind = mono_variance * _repeated(known, step), blind * 100 + 4.0
     given = np.isfinite(mono_depth) & (mono_depth > 0.1)
     depth = np.where(given, mono_depth, np.einsum('ki,ki->k', axis, believed) + shift[:, 2])
     variance = np.where(given, mono_variance, blind)
@@ -179,7 +180,7 @@ def _from_one_ray(seen: Observations, mine: NDArray[np.intp], owner: NDArray[np.
     slope = np.swapaxes(rotation, -1, -2) @ slope
     spread = (slope * np.stack([blur**2, blur**2, variance], axis=-1)[:, None]) @ np.swapaxes(slope, -1, -2)
     # where two views disagree, the one nearer to what is expected; somebody new has no such measure
-    off = np.linalg.norm(points - believed, axis=-1) / np.sqrt(np.trace(spread, axis1=-2, axis2=-1))
+    off = np.linalg.norm(points - believed, axis=-1) / np.sqrt(np.einsum('...ii', spread))
     price = np.where(depth > 0.1, np.where(known, off, blur), np.nan)
     order = np.argsort(-price)  # the best is written last, those behind their camera (NaN) are not
     order = order[np.isfinite(price[order])]

@@ -19,6 +19,7 @@ LIMB = HUMAN17.indices(LIMBS12.joints)   # (12,) where the limbs are in HUMAN17
 LEAST_JOINTS = 3                         # a sighting of fewer says too little about who it is
 _SAME_JOINT = 2.0                        # sigmas; two joints of one view so near to each other are one
 _LEAST_CONFIDENCE = 0.1                  # a joint below is a guess of the detector
+_WIDEST = 100.0                          # a ray farther out, within 0.6 degrees of the image plane, is no measurement
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def observe(views: Sequence[View], stamp_ns: int, counters: Counter[str]) -> Obs
         values[rows] = select(own, skeleton, LIMBS12)
     rays, sigma, trust = values[..., :2], values[..., 2], values[..., 3]
     focal = np.array([view.focal for _, view, _, _ in chosen])
-    seen = np.isfinite(rays).all(axis=-1) & (sigma > 0) & np.isfinite(sigma) & (trust >= _LEAST_CONFIDENCE)
+    seen = (np.abs(rays) < _WIDEST).all(axis=-1) & (sigma > 0) & np.isfinite(sigma) & (trust >= _LEAST_CONFIDENCE)
     enough = seen.sum(axis=1) >= LEAST_JOINTS
     counters['too_little_seen'] += int(count - enough.sum())
     score = np.nan_to_num(np.array([person.confidence for _, _, person, _ in chosen]))
@@ -144,8 +145,14 @@ def _mono(chosen: list[tuple[int, View, Person2D, int]]) -> tuple[Floats, Floats
     people = [by_id[chosen[n][0], chosen[n][3]] for n in rows]
     pose = np.stack([chosen[n][1].camera_T_world for n in rows])
     rotation = pose[:, :3, :3]
-    position[rows] = (np.stack([person.position for person in people]) - pose[:, None, :3, 3]) @ rotation
-    turned = rotation[:, None]
-    spread[rows] = np.swapaxes(turned, -1, -2) @ np.stack([person.covariance for person in people]) @ turned
-    known = np.isfinite(position).all(axis=-1) & np.isfinite(spread).all(axis=(-1, -2))
+    position[rows] = (np.array([person.position for person in people]) - pose[:, None, :3, 3]) @ rotation
+    spread[rows] = _turned(np.array([person.covariance for person in people]), rotation)
+    known = np.isfinite(position.sum(axis=-1) + spread.sum(axis=(-1, -2)))
     return np.where(known[..., None], position, np.nan), np.where(known[..., None, None], spread, np.nan)
+
+
+def _turned(covariance: Floats, rotation: Floats) -> Floats:
+    """Return R^T C R of symmetric C (K, J, 3, 3) and R (K, 3, 3); all rows of a camera at once."""
+    count, joints = covariance.shape[:2]
+    once = (covariance.reshape(count, -1, 3) @ rotation).reshape(covariance.shape)
+    return (np.swapaxes(once, -1, -2).reshape(count, -1, 3) @ rotation).reshape(count, joints, 3, 3)

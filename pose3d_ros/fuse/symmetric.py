@@ -26,13 +26,7 @@ def unpacked(six: Floats) -> Floats:
 
 def times(six: Floats, vectors: Floats) -> Floats:
     """Return the products (3, ...) of matrices (6, ...) and vectors (3, ...)."""
-    xx, xy, xz, yy, yz, zz = six
-    x, y, z = vectors
-    out = np.empty((3, *np.broadcast_shapes(six.shape[1:], vectors.shape[1:])))
-    out[0] = xx * x + xy * y + xz * z
-    out[1] = xy * x + yy * y + yz * z
-    out[2] = xz * x + yz * y + zz * z
-    return out
+    return np.asarray(np.einsum('ij...,j...->i...', six[_PLACE], vectors))
 
 
 def inverse(six: Floats, ridge: float = 0.0) -> Floats:
@@ -63,3 +57,14 @@ def inverse(six: Floats, ridge: float = 0.0) -> Floats:
         out[3] = second - l32 * out[4]
         good = (xx > 0) & (d2 > 0) & (d3 > 0)
     return out if good.all() else np.where(good, out, np.nan)
+
+
+def inverted(matrices: Floats) -> Floats:
+    """Return the inverses (..., 3, 3) of positive definite matrices (..., 3, 3), as `inverse` does."""
+    return np.ascontiguousarray(unpacked(inverse(packed(matrices))))
+
+
+def least_squares(sums: Floats, ridge: float) -> Floats:
+    """Return the solutions (3, ...) of normal equations (9, ...), zero where there is none."""
+    points = times(inverse(sums[:6], ridge), sums[6:])
+    return np.where(np.isfinite(points), points, 0.0)

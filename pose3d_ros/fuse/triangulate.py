@@ -17,7 +17,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from pose3d_ros.fuse.symmetric import FIRST, SECOND, Floats, inverse, packed, times, unpacked
+from pose3d_ros.fuse.symmetric import FIRST, SECOND, Floats, inverse, least_squares, packed, times, unpacked
 
 Bools = NDArray[np.bool_]
 
@@ -59,6 +59,7 @@ def triangulate(
     gate: float = 4.0,
     prior: Floats | None = None,
     prior_covariance: Floats | None = None,
+    start: Floats | None = None,
 ) -> Triangulated:
     """Find the points that several calibrated views see.
 
@@ -69,7 +70,8 @@ def triangulate(
 
     prior (..., 3) m and prior_covariance (..., 3, 3) m^2, in the common frame: what is thought of the points apart from
     these rays, left out like a view beyond the gate; none where it is not finite or not positive definite. With it one
-    view makes a point, and where no view sees the point it is the prior.
+    view makes a point, and where no view sees the point it is the prior. start (..., 3) m: where the points are
+    expected, NaN where they are not; where all views agree with it, nothing else is proposed.
 
     Raises ValueError when the shapes disagree, for fewer than two views without a prior, and for half a prior.
     """
@@ -86,11 +88,14 @@ def triangulate(
         np.asarray(confidence, dtype=np.float64), rays.shape[:-1])).reshape(views, -1)
     seen = np.isfinite(flat).all(axis=1) & (deviation > 0) & (trust > 0) & known[:, None]
     mean, information, told = _of_prior(prior, prior_covariance, shape)
+    if start is not None and start.shape != (*shape, 3):
+        raise ValueError(f'start {start.shape}: expected {(*shape, 3)}')
+    begin = None if start is None else np.asarray(start, dtype=np.float64).reshape(-1, 3).T
     problem = _Problem(
         np.where(seen[:, None], flat, 0.0), np.where(known[:, None, None], camera_T_world[:, :3, :3], np.eye(3)),
         np.where(known[:, None], camera_T_world[:, :3, 3], 0.0), np.where(seen, deviation, 1.0),
-        np.where(seen, trust, 0.0), seen, mean, information, told, gate)
-    blocks = [problem.of(slice(start, start + _BLOCK)).solve() for start in range(0, max(flat.shape[-1], 1), _BLOCK)]
+        np.where(seen, trust, 0.0), seen, mean, information, told, gate, begin)
+    blocks = [problem.of(slice(first, first + _BLOCK)).solve() for first in range(0, max(flat.shape[-1], 1), _BLOCK)]
     points, covariance, used, residual, cost, share = (np.concatenate(parts, axis=-1) for parts in zip(*blocks))
     return Triangulated(
         np.moveaxis(points, 0, -1).reshape(*shape, 3), unpacked(covariance).reshape(*shape, 3, 3),
@@ -128,7 +133,7 @@ class _Seen:
 @dataclass(frozen=True)
 class _Problem:
     """N points in V views: rays (V, 2, N), rotation (V, 3, 3), shift (V, 3), sigma, trust and seen (V, N); prior's mean
-    (3, N), information (6, N) and whether there is one, told (N,).
+    (3, N), information (6, N) and whether there is one, told (N,); start (3, N).
     """
 
     rays: Floats
@@ -141,25 +146,25 @@ class _Problem:
     information: Floats
     told: Bools
     gate: float
+    start: Floats | None
 
     def of(self, chosen: slice | NDArray[np.intp]) -> _Problem:
         """Return the problem of some of the points."""
         return _Problem(self.rays[..., chosen], self.rotation, self.shift, self.sigma[:, chosen], self.trust[:, chosen],
                         self.seen[:, chosen], self.mean[:, chosen], self.information[:, chosen], self.told[chosen],
-                        self.gate)
+                        self.gate, None if self.start is None else self.start[:, chosen])
 
     def solve(self) -> tuple[Floats, Floats, Bools, Floats, Floats, Floats]:
         """Return points (3, N), covariance (6, N), used (V, N), residual (V, N), cost (N,) and prior's share (N,)."""
         points, used, anchored, view = self.polished(self.best_proposal())
         good = anchored | (used.sum(axis=0) >= 2)
-        matrix, _ = self.normal_equations(points, view, used, anchored)
-        covariance = inverse(matrix, _RIDGE)
+        covariance = inverse(self.normal_equations(points, view, used, anchored)[0], _RIDGE)
         doubled = np.array([1.0, 2.0, 2.0, 1.0, 2.0, 1.0])  # the off-diagonal ones stand for two
         share = np.einsum('k,kn,kn->n', doubled / 3.0, covariance, np.where(anchored, self.information, 0.0))
-        residual = np.sqrt(view.squared) * self.sigma
-        return (np.where(good, points, np.nan), np.where(good, covariance, np.nan), used & good,
-                np.where(self.seen & good, residual, np.nan), np.where(good, self.cost(view), np.nan),
-                np.where(good, np.clip(share, 0.0, 1.0), np.nan))
+        points, covariance, cost, share = (np.where(good, values, np.nan) for values in (
+            points, covariance, self.cost(view), np.clip(share, 0.0, 1.0)))
+        residual = np.where(self.seen & good, np.sqrt(view.squared) * self.sigma, np.nan)
+        return points, covariance, used & good, residual, cost, share
 
     def look(self, points: Floats) -> _Seen:
         """Return how the views have the points (3, ..., N)."""
@@ -190,14 +195,21 @@ class _Problem:
     def best_proposal(self) -> Floats:
         """Return the proposal (3, N) with the least truncated error: subsets of two, and all together."""
         views, witnesses = len(self.seen), self.seen.sum(axis=0) + self.told
-        points = self.linear(np.ones((1, views + 1), dtype=bool))[:, 0]
-        lowest = self.cost(self.look(points))
-        # Whatever leaves out a view pays the gate for it: what all together say at a lower price is not to be beaten.
-        price = np.where(self.seen, self.trust, 1.0).min(axis=0) * self.gate**2
-        doubtful = np.flatnonzero((lowest >= price) & ((witnesses > 2) | (self.told & (witnesses > 1))))
+        if self.start is None:
+            points = self.linear(np.ones((1, views + 1), dtype=bool))[:, 0]
+            lowest = self.cost(self.look(points))
+            # Whatever leaves out a view pays the gate for it: what all say at a lower price is not to be beaten.
+            price = np.where(self.seen, self.trust, 1.0).min(axis=0) * self.gate**2
+            unclear = (lowest >= price) & ((witnesses > 2) | (self.told & (witnesses > 1)))
+        else:
+            expected = np.isfinite(self.start[0])
+            points = np.where(expected, self.start, 0.0)
+            view = self.look(points)
+            lowest = np.where(expected, self.cost(view), np.inf)
+            unclear = (witnesses > 1) & ~(expected & (~self.seen | (view.squared <= self.gate**2)).all(axis=0))
+        doubtful = np.flatnonzero(unclear)
         if len(doubtful):
-            rest = self.of(doubtful)
-            better, cost = rest.searched()
+            better, cost = self.of(doubtful).searched()
             points[:, doubtful] = np.where(cost < lowest[doubtful], better, points[:, doubtful])
         return points
 
@@ -207,9 +219,7 @@ class _Problem:
         sets = [list(pair) for pair in combinations(range(views), 2)] + ([list(range(views))] if views > 2 else [])
         if self.told.any():
             sets += [[view, views] for view in range(views)] + [[views]]
-        subsets = np.zeros((len(sets), views + 1), dtype=bool)
-        for subset, members in zip(subsets, sets):
-            subset[members] = True
+        subsets = np.array([[view in members for view in range(views + 1)] for members in sets])
         points = self.linear(subsets)
         enough = (subsets[:, :-1] @ self.seen.astype(np.float64) >= 2) | (subsets[:, -1:] & self.told)
         cost = np.where(enough, self.cost(self.look(points)), np.inf)
@@ -227,7 +237,7 @@ class _Problem:
         rows[:, :, 3] = self.shift[:, :2, None] - self.rays * self.shift[:, None, 2:]
         products = _products(rows) * (self.trust / self.sigma**2)[:, None]  # (V, 9, N)
         chosen = subsets[:, :-1].astype(np.float64)
-        points = _least_squares(np.tensordot(chosen, products, 1).swapaxes(0, 1))
+        points = least_squares(np.tensordot(chosen, products, 1).swapaxes(0, 1), _RIDGE)
         depth = self.depth(points)
         anchored = subsets[:, -1:] & self.told  # (S, N)
         if anchored.any():
@@ -237,7 +247,7 @@ class _Problem:
         if anchored.any():
             sums += np.where(anchored, np.concatenate(
                 [self.information, times(self.information, self.mean)])[:, None], 0.0)
-        return _least_squares(sums)
+        return least_squares(sums, _RIDGE)
 
     def depth(self, points: Floats) -> Floats:
         """Return the depth (V, ..., N) m of points (3, ..., N) in the views."""
@@ -287,9 +297,3 @@ def _products(rows: Floats) -> Floats:
     both = rows[:, :, _LEFT]
     both *= rows[:, :, _RIGHT]
     return both[:, 0] + both[:, 1]
-
-
-def _least_squares(sums: Floats) -> Floats:
-    """Return the solutions (3, ...) of normal equations (9, ...), zero where there is none."""
-    points = times(inverse(sums[:6], _RIDGE), sums[6:])
-    return np.where(np.isfinite(points), points, 0.0)

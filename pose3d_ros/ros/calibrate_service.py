@@ -32,7 +32,6 @@ _WORSE, _WORSE_PX = 1.5, 1.0  # times and more: how much worse a camera may fit 
 _MOVED_M, _TURNED_DEG = 0.02, 0.5  # what one that stands still may seem to move in TF
 
 
-
 class CalibrateService:
     """Offers ~/calibrate (std_srvs/Trigger) of a node, and answers once the places are found.
 
@@ -102,8 +101,10 @@ class CalibrateService:
     def _calibrated(self) -> str:
         """Find the places, put them to use, and return what came of it in words. Raises what is caught above."""
         with self._lock:
-            reported = [each.copy() for each in self._reported.values() if len(each)]
             last = dict(self._last)
+            newest = max((seen.at for seen in last.values()), default=0.0)
+            reported = [each.copy() for camera, each in self._reported.items()
+                        if len(each) and newest - last[camera].at < self._window_s]  # not of one that died long ago
         names = [each.camera for each in reported]
         if len(names) < 2:
             raise ExtrinsicsError(f'people were seen by {names[0] if names else "no camera"} in the last '
@@ -159,13 +160,14 @@ def _known(places: Places, last: Mapping[str, Sighted]) -> dict[str, Array]:
     for camera, seen in last.items():
         now = seen.stamp_ns - int(_SETTLED_S * 1e9)
         try:
-            known[camera] = places.lookup(camera, seen.frame_id, now)
+            place = places.lookup(camera, seen.frame_id, now)
             before = places.lookup(camera, seen.frame_id, now - int(_STILL_S * 1e9))
         except NoTransformError:
             continue  # not known, or not for so long
-        turn = np.trace(known[camera][:3, :3] @ before[:3, :3].T)
+        known[camera] = place
+        turn = np.trace(place[:3, :3] @ before[:3, :3].T)
         degrees = float(np.degrees(np.arccos(np.clip((turn - 1) / 2, -1, 1))))
-        metres = float(np.linalg.norm(np.linalg.inv(known[camera])[:3, 3] - np.linalg.inv(before)[:3, 3]))
+        metres = float(np.linalg.norm(np.linalg.inv(place)[:3, 3] - np.linalg.inv(before)[:3, 3]))
         if metres > _MOVED_M or degrees > _TURNED_DEG:
             raise ExtrinsicsError(f'{camera} moves ({100 * metres:.0f} cm, {degrees:.1f} degrees in {_STILL_S:g} s): '
                                   'places are found for cameras that stand still; stop the robot for a minute')

@@ -51,7 +51,7 @@ def _skeleton(name: str, joints: Sequence[str]) -> Skeleton:
 def _from_person(message: Any, skeleton: Skeleton) -> Person3D:
     joints = message.joints
     _check_count(len(joints), skeleton)
-    covariance = np.array([joint.covariance for joint in joints], dtype=np.float64)[:, _BOTH_TRIANGLES]
+    covariance = np.array([joint.covariance for joint in joints], dtype=np.float64).reshape(-1, 6)[:, _BOTH_TRIANGLES]
     return Person3D(
         skeleton=skeleton,
         position=np.array([(j.position.x, j.position.y, j.position.z) for j in joints]),

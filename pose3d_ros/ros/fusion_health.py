@@ -69,6 +69,10 @@ class CameraHealth:
         """People of an image came."""
         with self._lock:
             self.received += 1
+            if self._stamps and stamp_ns == self._stamps[-1]:
+                self.remarks['stamp_twice'] += 1
+                self._recent.append((now, False, f'two messages on {self.topic} have one stamp ({stamp_ns * 1e-9:.3f} '
+                                                 's): two nodes publish it, or not every image is stamped'))
             if self._stamps and (stamp_ns < self._stamps[-1] or now - self._arrivals[-1] > LATE_S):
                 self._stamps.clear()  # what went missing before, or in between, is told otherwise
             self._arrivals.append(now)
@@ -132,7 +136,8 @@ class CameraHealth:
         if odd:
             return WARN, f'{len(odd)} times in {RECENT_S:g} s, last: {odd[-1]}'
         if missing > MISSING_SHARE:
-            return WARN, (f'{name}: {missing:.0%} of its images are missing: relieve its computer, or the network')
+            return WARN, (f'{name}: {missing:.0%} of its images are missing: relieve its computer, the network, or '
+                          'this computer')
         if timing is not None and timing.state in ('late', 'early'):
             order = 'later' if timing.lag_s > 0 else 'earlier'
             return WARN, (f'{name}: its people come {abs(timing.lag_s):.2f} s {order} than those of the others: raise '

@@ -44,17 +44,18 @@ class Reports:
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._fresh = self._closed = False
-        self._waiting: dict[str, tuple[Any, float]] = {}
+        self._waiting: dict[str, tuple[Any, float, float]] = {}  # People2D, when it came, and until when it may wait
         self._people: dict[str, deque[tuple[int, Any]]] = {}
         self._people_at: dict[str, float] = {}
 
     def put_2d(self, camera: str, message: Any, now: float) -> bool:
         """Take in a People2D. Returns True when it took the place of one that nobody had taken."""
         with self._changed:
-            overwritten = camera in self._waiting
-            self._waiting[camera] = message, now
+            before = self._waiting.get(camera)
+            # Whoever takes another's place does not wait anew, or a fast camera without 3D would wait for ever.
+            self._waiting[camera] = message, now, now + JOIN_S if before is None else before[2]
             self._wake()
-        return overwritten
+        return before is not None
 
     def put_3d(self, camera: str, message: Any, now: float) -> None:
         """Take in a People3D."""
@@ -74,18 +75,18 @@ class Reports:
     def due(self, now: float) -> float | None:
         """Return in how many seconds a report can be taken at the latest, None when none waits."""
         with self._changed:
-            waits = [max(0.0, at + JOIN_S - now) for _, at in self._waiting.values()]
+            waits = [max(0.0, end - now) for _, _, end in self._waiting.values()]
         return min(waits, default=None)
 
     def take(self, now: float) -> list[Report]:
         """Return the reports that are complete, or will not be."""
         with self._changed:
             reports = []
-            for camera, (message, at) in list(self._waiting.items()):
+            for camera, (message, at, end) in list(self._waiting.items()):
                 stamp, kept = stamp_ns(message.header.stamp), self._people.get(camera, ())
                 people = next((people for other, people in kept if other == stamp), None)
                 coming = kept and kept[-1][0] < stamp and now - self._people_at[camera] < MISSED_S
-                if people is None and coming and now - at < JOIN_S:
+                if people is None and coming and now < end:
                     continue
                 del self._waiting[camera]
                 reports.append(Report(camera, message, people, at))

@@ -40,6 +40,7 @@ class _Loaded:
     maker: ViewMaker
     fuser: Fuser
     output: PeopleOutput
+    moved: Callable[[], None]  # to be called when places have been changed by intention
     reload: Service
     calibration: CalibrateService
 
@@ -78,9 +79,14 @@ class FusionNode(ManagedNode):
         self.health.name_cameras(values['cameras'])
         self.health.facts.details = {'places': places.source, 'frame': values['frame']}
         maker = ViewMaker(places, gather.camera_timeout_s)
-        self._loaded = _Loaded(values, gather, places, maker, Fuser(fuse), output,
+
+        def moved() -> None:
+            maker.forget_places()
+            self.health.facts.details['places'] = places.source
+
+        self._loaded = _Loaded(values, gather, places, maker, Fuser(fuse), output, moved,
                                self.create_service(Trigger, '~/reload_calibration', self._reload),
-                               CalibrateService(self, values, places, maker.forget_places))
+                               CalibrateService(self, values, places, moved))
         self.get_logger().info(f'configured: {self.health.facts.details}')
 
     def start(self) -> None:
@@ -131,7 +137,7 @@ class FusionNode(ManagedNode):
         except (ParameterError, CalibrationError, OSError) as error:
             response.message = str(error)
             return response
-        self._loaded.maker.forget_places()
+        self._loaded.moved()
         response.success, response.message = True, f'places from {self._loaded.places.source}'
         self.get_logger().info(f'calibration read again: {response.message}')
         return response

@@ -24,7 +24,7 @@ from pose3d_ros.ros.fusion_views import ReportError, Sighted, ViewMaker
 from pose3d_ros.ros.tf import NoTransformError
 
 ASK_AGAIN_S = 0.005  # for a place that is not known yet
-MOST_WAITING = 20    # sightings of one camera that wait for their place
+MOST_WAITING = 20    # sightings of one camera that wait for their place at most
 IDLE_S = 0.5         # the thread looks at least so often whether there is nothing to show any more
 
 
@@ -81,10 +81,11 @@ class FusionWorker:
             for camera in list(self._unplaced):
                 with self._going_on(self._health.cameras[camera].failed):
                     self._place(camera)
-            self._fuse_due()
-            if self._shown_at is not None and time.monotonic() - self._shown_at > self._gone_s:
-                self._shown_at = None
-                self._clear()
+            with self._going_on(self._failed):
+                self._fuse_due()
+                if self._shown_at is not None and time.monotonic() - self._shown_at > self._gone_s:
+                    self._shown_at = None
+                    self._clear()
 
     @contextmanager
     def _going_on(self, failed: Callable[[str, float], None]) -> Iterator[None]:
@@ -115,11 +116,7 @@ class FusionWorker:
         for cause, text in seen.remarks.items():
             health.remarked(cause, text, report.at)
         self._remember(seen)
-        waiting = self._unplaced.setdefault(seen.camera, deque())
-        waiting.append(seen)
-        if len(waiting) > MOST_WAITING:
-            waiting.popleft()
-            health.dropped(OVERWRITTEN, '', report.at)
+        self._unplaced.setdefault(seen.camera, deque()).append(seen)
         return None
 
     def _place(self, camera: str) -> None:
@@ -130,7 +127,8 @@ class FusionWorker:
             try:
                 view, remarks = self._maker.placed(seen)
             except NoTransformError as error:
-                if error.cause.startswith('tf_') and now - seen.at < self._tolerance_s:  # it may come yet
+                may_come = error.cause.startswith('tf_') and now - seen.at < self._tolerance_s
+                if may_come and len(waiting) < MOST_WAITING:
                     return waiting.appendleft(seen)
                 health.dropped(error.cause, f'{camera}: {error}', now)
                 continue

@@ -126,8 +126,8 @@ FUSION = (
     Parameter('max_wait', 0.05, 'How long a moment waits for the cameras that have not reported yet.', 's', 0.0, 10.0),
     Parameter('max_age', 0.25, 'What a camera saw so long before the others is still used; a camera whose stamps are '
               'farther off is left out.', 's', 0.01, 10.0),
-    Parameter('camera_timeout', 1.0, 'A camera from which nothing came for so long is not waited for.', 's', 0.05,
-              3600.0),
+    Parameter('camera_timeout', 1.0, 'A camera from which nothing came for so long is not waited for, and its ids are '
+              'not those of before; longer than its period.', 's', 0.05, 3600.0),
     # People
     _of(FuseSettings, 'confirm', 'Sightings before a person counts as TRACKED.', '', 1, 100),
     _of(FuseSettings, 'max_predicted_s', 'A person nobody sees is published (PREDICTED) for this time.', 's', 0.0,

@@ -22,6 +22,7 @@ class Places:
         """frame: the common one. transforms: where to ask; else path: a calibration file. Raises CalibrationError."""
         self._frame, self._transforms, self._path = frame, transforms, path
         self._places: Mapping[str, Array] = {} if transforms is not None else load_places(path)
+        self._updated = False
 
     @classmethod
     def open(cls, values: Mapping[str, Any], listen: Callable[[], Transforms]) -> Places:
@@ -41,7 +42,9 @@ class Places:
     @property
     def source(self) -> str:
         """In words, for diagnostics."""
-        return f'TF, frame {self._frame}' if self._transforms is not None else f'file {self._path}'
+        if self._transforms is not None:
+            return f'TF, frame {self._frame}'
+        return f'file {self._path}' + (', changed since by calibration' if self._updated else '')
 
     def lookup(self, camera: str, frame_id: str, stamp_ns: int) -> Array:
         """Return camera_T_common (4, 4): maps points (m) of the common frame to the optical frame of the camera.
@@ -71,6 +74,7 @@ class Places:
         """
         self._check_changeable()
         self._places = {**self._places, **{name: np.array(place) for name, place in places.items()}}
+        self._updated = True
 
     def reload(self) -> None:
         """Read the file again, in place of all that was known; when that fails, that stays.
@@ -79,6 +83,7 @@ class Places:
         """
         self._check_changeable()
         self._places = load_places(self._path)
+        self._updated = False
 
     def close(self) -> None:
         """Stop listening to TF."""

@@ -6,6 +6,8 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from rclpy.clock import JumpThreshold, TimeJump
+from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.time import Time
@@ -36,6 +38,8 @@ class Buffer(Protocol):
 
     def lookup_transform(self, target_frame: str, source_frame: str, time: Time) -> Any: ...
 
+    def clear(self) -> None: ...
+
 
 def tf_message() -> Any:
     """Return the class of the messages of /tf. Raises TfUnavailableError where they are not installed."""
@@ -52,9 +56,11 @@ def tf_message() -> Any:
 class Transforms:
     """Looks transforms up at a given time, and never waits for one."""
 
-    def __init__(self, buffer: Buffer, missing: type[Exception], listener: Any = None) -> None:
-        """missing: what the buffer raises for a transform that it has not; listener: what fills the buffer."""
-        self._buffer, self._missing, self._listener = buffer, missing, listener
+    def __init__(self, buffer: Buffer, missing: type[Exception], *listeners: Any) -> None:
+        """missing: what the buffer raises for a transform that it has not; listeners: what keeps the buffer up to date,
+        until unregister().
+        """
+        self._buffer, self._missing, self._listeners = buffer, missing, listeners
 
     @classmethod
     def listen(cls, node: Node) -> Transforms:
@@ -73,7 +79,15 @@ class Transforms:
                     f'({missing}; {error}): install ros-$ROS_DISTRO-tf2-ros-py and source the ROS 2 installation (in '
                     'a checkout without one: make build, and . scripts/env.sh)') from error
         buffer = tf.Buffer()
-        return cls(buffer, tf.TransformException, tf.TransformListener(buffer, node))
+
+        def jumped(jump: TimeJump) -> None:
+            node.get_logger().info('TF: the clock was set back or exchanged; moving frames are forgotten')
+            buffer.clear()
+
+        # A buffer of tf2_ros minds no simulated clock: when a bag starts again, it would refuse all that is said.
+        backwards = JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=True)
+        jumps = node.get_clock().create_jump_callback(backwards, post_callback=jumped)
+        return cls(buffer, tf.TransformException, tf.TransformListener(buffer, node), jumps)
 
     def lookup(self, target: str, source: str, stamp_ns: int) -> tuple[Array, Array]:
         """Return rotation (3, 3) and translation (3,) m that take points of frame source to frame target at stamp_ns.
@@ -97,6 +111,6 @@ class Transforms:
 
     def close(self) -> None:
         """Stop listening."""
-        if self._listener is not None:
-            self._listener.unregister()
-            self._listener = None
+        for listener in self._listeners:
+            listener.unregister()
+        self._listeners = ()

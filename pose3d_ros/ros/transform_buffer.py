@@ -6,8 +6,6 @@ import contextlib
 import time
 
 from geometry_msgs.msg import TransformStamped
-from rclpy.clock import JumpThreshold, TimeJump
-from rclpy.duration import Duration
 from rclpy.executors import InvalidHandle  # it lives elsewhere in every version
 from rclpy.node import Node
 from rclpy.time import Time
@@ -49,14 +47,11 @@ class TransformListener:
         self._moving = node.create_subscription(TFMessage, '/tf', self._take_all, TF_QOS)
         self._static = node.create_subscription(TFMessage, '/tf_static', lambda message: self._take(message, True),
                                                 TF_STATIC_QOS)
-        backwards = JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=True)
-        self._jumps = node.get_clock().create_jump_callback(backwards, post_callback=self._jumped)
 
     def unregister(self) -> None:
         """Stop listening."""
         for subscription in (self._moving, self._static):
             self._node.destroy_subscription(subscription)
-        self._jumps.unregister()
 
     def _take_all(self, message: TFMessage) -> None:
         """Take in a message of /tf and all that wait behind it.
@@ -74,7 +69,3 @@ class TransformListener:
         for transform in message.transforms:
             if problem := self._buffer.put(transform, static, now_s):
                 self._node.get_logger().warning(f'TF: ignored: {problem}', throttle_duration_sec=10.0)
-
-    def _jumped(self, jump: TimeJump) -> None:
-        self._node.get_logger().info('TF: the clock was set back or exchanged; moving frames are forgotten')
-        self._buffer.clear()

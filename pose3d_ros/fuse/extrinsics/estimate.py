@@ -27,7 +27,8 @@ _LEAST_CHANGE = 0.02  # of a frame; what clocks may still change by at the end
 class ExtrinsicsSettings:
     """How to go about it.
 
-    refine: start from the places that are given, else from nothing (they then give the world frame only, and its size).
+    refine: start from the places that are given, where all cameras have one; else from nothing (the given ones then
+    give the world frame only, and its size).
     place_sigma: how well given places are known [m]; 0: they are a start and nothing more. stature [m] of the person
     who is seen most, or baseline (camera, camera, metres): the size of the world, instead of that of given places.
     clocks: estimate the offsets between the cameras' clocks, of most_lag [s] at most. most_frames: so many moments.
