@@ -45,21 +45,24 @@ class Pipeline:
     @classmethod
     def open(cls, detector_model: str = 'full', engines: Wanted | None = None,
              detect: DetectSettings | None = None, track: TrackSettings | None = None,
-             refine: RefineSettings | None = None, stature: float = 0.0, search: str = 'blazepose') -> Pipeline:
+             refine: RefineSettings | None = None, stature: float = 0.0, search: str = 'blazepose',
+             lifter: str = '') -> Pipeline:
         """Load the models, run them once, and build the stages.
 
         detector_model: 'lite', 'full', 'heavy', or a .yaml file that describes another network; search: 'blazepose', or
-        such a file for what finds people. engines: how the networks are computed; by default as well as can be done
-        here. stature: m, of everybody who will be seen; 0: not known. Raises ModelMissing, ModelCorrupt or EngineError,
-        each naming the cure, and ValueError for a stature that nobody has or a description that does not fit.
+        such a file for what finds people; lifter: '' for the one that comes with the package, or an .onnx file.
+        engines: how the networks are computed; by default as well as can be done here. stature: m, of everybody who
+        will be seen; 0: not known. Raises ModelMissing, ModelCorrupt, EngineError or LiftModelError, each naming the
+        cure, and ValueError for a stature that nobody has or a description that does not fit.
         """
-        return cls.open_group(1, detector_model, engines, detect, track, refine, stature, search)[0]
+        return cls.open_group(1, detector_model, engines, detect, track, refine, stature, search,
+                              lifter)[0]
 
     @classmethod
     def open_group(cls, count: int, detector_model: str = 'full', engines: Wanted | None = None,
                    detect: DetectSettings | None = None, track: TrackSettings | None = None,
                    refine: RefineSettings | None = None, stature: float = 0.0,
-                   search: str = 'blazepose') -> list[Pipeline]:
+                   search: str = 'blazepose', lifter: str = '') -> list[Pipeline]:
         """Return pipelines for so many cameras that share their networks, for run_together(); see open.
 
         Each is closed by itself; the networks end with the last of them.
@@ -69,13 +72,13 @@ class Pipeline:
         detect = detect or DetectSettings()
         detectors = Detector.open_group(count, detector_model, engines, settings=detect, search=search)
         try:
-            lifter = Lifter.open(engines=engines, stature=stature or None, most=detect.max_people)
+            first = Lifter.open(lifter or None, engines=engines, stature=stature or None, most=detect.max_people)
         except Exception:
             for detector in detectors:
                 detector.close()
             raise
-        lifters = [lifter, *(Lifter(lifter.engine, stature or None) for _ in detectors[1:])]
-        lifting = Shared(lifter.engine.close)
+        lifters = [first, *(Lifter(first.engine, stature or None) for _ in detectors[1:])]
+        lifting = Shared(first.engine.close)
         return [cls(detector, Tracker(track), lift, Refiner(refine), lifting)
                 for detector, lift in zip(detectors, lifters)]
 

@@ -12,7 +12,7 @@ import pytest
 from people_about import ring
 
 from pose3d_ros.cli.bag import Bag, is_bag
-from pose3d_ros.cli.calibrate_bag import camera_names
+from pose3d_ros.cli.bag_images import camera_names
 from pose3d_ros.cli.errors import UserError
 from pose3d_ros.cli.main import main
 from pose3d_ros.fuse.extrinsics.reported import Reported

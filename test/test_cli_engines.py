@@ -6,7 +6,14 @@ import argparse
 
 import pytest
 
-from pose3d_ros.cli.engines import add_engine_options, add_model_options, node_parameters, shipped_models, wanted
+from pose3d_ros.cli.engines import (
+    add_engine_options,
+    add_lifter_option,
+    add_model_options,
+    node_parameters,
+    shipped_models,
+    wanted,
+)
 from pose3d_ros.ros.param_tables import MONO
 from pose3d_ros.runtime.engine import EngineError, Wanted
 
@@ -14,6 +21,7 @@ from pose3d_ros.runtime.engine import EngineError, Wanted
 def parsed(*words: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     add_model_options(parser)
+    add_lifter_option(parser)
     add_engine_options(parser)
     return parser.parse_args(words)
 

@@ -112,11 +112,13 @@ def test_an_unforeseen_failure_to_configure_is_reported_and_recovered_from(ros):
 
 
 def test_parameters_reach_the_pipeline(ros):
-    with Bench(detector_model='lite', search_model='persons.yaml', runtime='cpu', precision='fp32', threads=2,
+    with Bench(detector_model='lite', search_model='persons.yaml', lifter_model='site.onnx', runtime='cpu',
+               precision='fp32', threads=2,
                search_period=7, swap_guard=False, acceleration=3.0) as bench:
         wait_for(lambda: bench.state == 'active')
         opened = bench.opened[0]
         assert (opened['detector_model'], opened['search']) == ('lite', 'persons.yaml')
+        assert opened['lifter'] == 'site.onnx'
         assert opened['engines'] == Wanted('cpu', 'fp32', 2, meanwhile=True)
         assert opened['detect'].search_period == 7 and not opened['track'].swap_guard
         assert opened['refine'].acceleration == 3.0

@@ -196,7 +196,7 @@ def test_networks_of_a_group_are_those_of_its_first_and_end_with_its_last(monkey
 
     monkeypatch.setattr(Detector, 'open_group', lambda count, *_, settings, search: [
         drawn_people.detector() for _ in range(count)])
-    monkeypatch.setattr(Lifter, 'open', lambda engines, stature, most: Lifter(Counting(), stature))
+    monkeypatch.setattr(Lifter, 'open', lambda path, engines, stature, most: Lifter(Counting(), stature))
     first, second = Pipeline.open_group(2, stature=1.8)
     assert first.engines['lift'] is second.engines['lift'] and second.lift.stature == first.lift.stature == 1.8
     assert first.skeleton.name == 'blazepose33'
@@ -210,7 +210,7 @@ def test_networks_of_a_group_are_those_of_its_first_and_end_with_its_last(monkey
 def test_a_lifter_that_cannot_be_opened_leaves_no_detector_open(monkeypatch):
     stage = drawn_people.detector()
 
-    def failing(**_):
+    def failing(*_, **__):
         raise EngineError('no weights')
 
     monkeypatch.setattr(Detector, 'open_group', lambda *_, **__: [stage])

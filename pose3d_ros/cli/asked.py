@@ -9,12 +9,13 @@ from typing import Any
 import yaml
 
 from pose3d_ros.cli.errors import UserError
-from pose3d_ros.cli.networks import LIFTER, SEARCH, Network, network
+from pose3d_ros.cli.networks import SEARCH, Network, lifter, network
 from pose3d_ros.detect.detector import DetectSettings
 from pose3d_ros.runtime.engine import PRECISIONS
 from pose3d_ros.runtime.store import ModelStore
 
-_OURS = ('detector_model', 'search_model', 'runtime', 'precision', 'max_people')  # one makes a node ours, or its name
+# One of these makes a node ours, or its name does.
+_OURS = ('detector_model', 'search_model', 'lifter_model', 'runtime', 'precision', 'max_people')
 
 
 def asked_for(path: Path, cameras: int = 1, store: ModelStore | None = None) -> list[tuple[Network, str]]:
@@ -33,10 +34,11 @@ def asked_for(path: Path, cameras: int = 1, store: ModelStore | None = None) -> 
         if section.get('runtime', 'auto') in ('auto', 'tensorrt'):
             precision, people, named = _precision(path, section), _people(path, section), section.get('cameras')
             count = len(named) if isinstance(named, list) and named else cameras
-            names = (section.get('search_model', 'blazepose'), section.get('detector_model', 'full'), LIFTER)
+            names = (section.get('search_model', 'blazepose'), section.get('detector_model', 'full'))
             for name in names:
                 name = SEARCH if name == 'blazepose' else str(name)
                 asked[network(name, people, count, store), precision] = None
+            asked[lifter(str(section.get('lifter_model', '')), people, count, store), precision] = None
     return list(asked)
 
 

@@ -4,24 +4,18 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from pose3d_ros.calibration import load_calibration, load_places
-from pose3d_ros.camera import Camera
 from pose3d_ros.cli.bag import Bag
+from pose3d_ros.cli.bag_images import COMPRESSED, IMAGE, PEOPLE_2D, camera_names, check_order, images_of, lens_of
 from pose3d_ros.cli.bag_tf import places_in_bag
 from pose3d_ros.cli.calibrate_seen import Seen, check_names, detected
 from pose3d_ros.cli.errors import UserError
 from pose3d_ros.fuse.extrinsics.estimate import ExtrinsicsSettings, check_settings
 from pose3d_ros.fuse.extrinsics.reported import Reported
 from pose3d_ros.fuse.extrinsics.tracks import Floats, watched
-from pose3d_ros.records import Frame
-from pose3d_ros.ros.fields import camera_from_info, from_people_2d, stamp_ns
-from pose3d_ros.ros.images import ImageError, decode_compressed, decode_image
-
-PEOPLE_2D = 'pose3d_ros/msg/People2D'
-IMAGE, COMPRESSED, CAMERA_INFO = (f'sensor_msgs/msg/{name}' for name in ('Image', 'CompressedImage', 'CameraInfo'))
-_BACK_NS = 10**9  # stamps that go back further: two recordings in one
+from pose3d_ros.ros.fields import from_people_2d, stamp_ns
 
 
 def seen_in_bag(args: argparse.Namespace, settings: ExtrinsicsSettings) -> Seen:
@@ -42,19 +36,6 @@ def seen_in_bag(args: argparse.Namespace, settings: ExtrinsicsSettings) -> Seen:
         return _of_images(bag, cameras, args, settings)
 
 
-def camera_names(topics: Sequence[str]) -> list[str]:
-    """Return what the cameras are called: the namespaces of their topics, less what all have in common.
-
-    /robot/front/color/image_raw and /robot/left/color/image_raw are of front and left.
-    """
-    parts = [_base(topic).strip('/').split('/')[:-1] for topic in topics]
-    for end in (0, -1):
-        while len(parts) > 1 and all(parts) and len({each[end] for each in parts}) == 1:
-            for each in parts:
-                del each[end]
-    return ['_'.join(each) or 'camera' for each in parts]
-
-
 def _of_people(bag: Bag, cameras: Mapping[str, str], args: argparse.Namespace, settings: ExtrinsicsSettings) -> Seen:
     """Return what is seen by cameras that reported People2D on topics by name."""
     if args.joints:
@@ -67,7 +48,7 @@ def _of_people(bag: Bag, cameras: Mapping[str, str], args: argparse.Namespace, s
     for topic, message in bag.messages(name_of):
         name, stamp = name_of[topic], stamp_ns(message.header.stamp)
         span = spans.setdefault(name, [stamp, stamp])
-        _check_order(f'{bag.path}: {topic}', span[1], stamp)
+        check_order(f'{bag.path}: {topic}', span[1], stamp)
         span[:] = min(span[0], stamp), max(span[1], stamp)
         frames[name] = message.header.frame_id
         try:
@@ -89,7 +70,7 @@ def _of_people(bag: Bag, cameras: Mapping[str, str], args: argparse.Namespace, s
 def _of_images(bag: Bag, cameras: Mapping[str, str], args: argparse.Namespace, settings: ExtrinsicsSettings) -> Seen:
     """Return what is detected in the images of cameras, topics by name."""
     known = load_calibration(args.calibration) if args.calibration else {}
-    lenses = {name: known[name].camera if name in known else _lens(bag, topic) for name, topic in cameras.items()}
+    lenses = {name: known[name].camera if name in known else lens_of(bag, topic) for name, topic in cameras.items()}
     frames, spans = {}, {}
     for name, topic in cameras.items():
         first = next(bag.messages([topic]), None)
@@ -102,7 +83,7 @@ def _of_images(bag: Bag, cameras: Mapping[str, str], args: argparse.Namespace, s
     given = _given(bag, frames, spans, args)
     check_settings(list(cameras), given, settings)  # before the long work
     about = f'{", ".join(f"{name} ({topic})" for name, topic in cameras.items())} in {bag.path.name} by {args.model}'
-    seen = detected(args, {name: _images(bag, topic, lenses[name]) for name, topic in cameras.items()}, 0, about)
+    seen = detected(args, {name: images_of(bag, topic, lenses[name]) for name, topic in cameras.items()}, 0, about)
     return Seen([watched(name, lenses[name], seen[name]) for name in cameras], given, lenses, frames, stamped=True)
 
 
@@ -126,54 +107,3 @@ def _given(bag: Bag, frames: Mapping[str, str], spans: Mapping[str, Sequence[int
     if places and not given:
         raise UserError(f'{path}: no place of {", ".join(frames)}; it has: {", ".join(places)}; see --cameras')
     return given
-
-
-def _lens(bag: Bag, topic: str) -> Camera:
-    """Return the intrinsics of the images on a topic: the first camera_info beside it."""
-    parent, _, last = _base(topic).rpartition('/')
-    beside = f'{parent}/camera_info'
-    if beside not in bag.topics:
-        raise UserError(f'{bag.path}: no topic {beside}, which has the intrinsics of {topic}; record it too, or give '
-                        '--calibration')
-    bag.check([beside], [CAMERA_INFO])
-    first = next(bag.messages([beside]), None)
-    if first is None:
-        raise UserError(f'{bag.path}: no message in {beside}; record it too, or give --calibration')
-    return camera_from_info(first[1], 'rect' in last, beside)
-
-
-def _images(bag: Bag, topic: str, camera: Camera) -> Iterator[Frame]:
-    """Yield the images of a topic, less those that cannot be decoded; at least one must be."""
-    decode = decode_compressed if bag.topics[topic] == COMPRESSED else decode_image
-    newest, good, bad = 0, 0, Counter[str]()
-    for _, message in bag.messages([topic]):
-        stamp = stamp_ns(message.header.stamp)
-        _check_order(f'{bag.path}: {topic}', newest, stamp)
-        if stamp <= newest:
-            continue  # recorded twice, or overtaken
-        newest = stamp
-        try:
-            image = decode(message)
-        except ImageError as error:
-            bad[str(error)] += 1
-            continue
-        if image.shape[:2] != (camera.height, camera.width):
-            raise UserError(f'{bag.path}: {topic} is {image.shape[1]}x{image.shape[0]}, but its intrinsics are for '
-                            f'{camera.width}x{camera.height}; calibrate at the size that is recorded')
-        good += 1
-        yield Frame(image, stamp, camera, message.header.frame_id)
-    if bad:
-        text, count = bad.most_common(1)[0]
-        if not good:
-            raise UserError(f'{bag.path}: {topic}: none of the images can be used: {text}')
-        print(f'{topic}: {sum(bad.values())} images left out, {count} of them: {text}')
-
-
-def _check_order(where: str, newest: int, stamp: int) -> None:
-    if stamp < newest - _BACK_NS:
-        raise UserError(f'{where}: stamps go back by {(newest - stamp) * 1e-9:.1f} s: the clock was set back, or a bag '
-                        'was played twice while this one was recorded; record again')
-
-
-def _base(topic: str) -> str:
-    return topic.removesuffix('/compressed')

@@ -13,7 +13,7 @@ from pose3d_ros.cli.joints_file import load_joints, save_joints
 from pose3d_ros.cli.progress import progress
 from pose3d_ros.fuse.extrinsics.tracks import Floats, Sightings, Watched, sightings
 from pose3d_ros.pipeline import Pipeline
-from pose3d_ros.records import Frame
+from pose3d_ros.records import Frame, Person2D
 
 
 @dataclass(frozen=True)
@@ -53,20 +53,29 @@ def detected(args: argparse.Namespace, sources: Mapping[str, Iterable[Frame]], t
     """
     if args.joints and args.joints.exists():
         return load_joints(args.joints, list(sources), about)
-    seen = {}
+    seen = {name: sightings(people) for name, people in followed(args, sources, total).items()}
+    if args.joints:
+        save_joints(args.joints, seen, about)
+    return seen
+
+
+def followed(args: argparse.Namespace, sources: Mapping[str, Iterable[Frame]],
+             total: int) -> dict[str, list[tuple[int, list[Person2D]]]]:
+    """Return the people of each camera's frames with their stamps, detected and followed as a node does.
+
+    args: those of add_model_options and add_engine_options. total: how many frames there are, 0 where nobody knows.
+    """
+    found: dict[str, list[tuple[int, list[Person2D]]]] = {}
     pipeline = Pipeline.open(detector_model=args.model, search=args.search, engines=wanted(args))
     try:
         with progress(total=total or None, unit='frame') as bar:
             for name, frames in sources.items():
                 bar.set_description(name)
                 pipeline.reset()
-                people = []
+                found[name] = []
                 for frame in frames:
-                    people.append((frame.stamp_ns, pipeline.track(pipeline.detect(frame), frame.stamp_ns)))
+                    found[name].append((frame.stamp_ns, pipeline.track(pipeline.detect(frame), frame.stamp_ns)))
                     bar.update()
-                seen[name] = sightings(people)
     finally:
         pipeline.close()
-    if args.joints:
-        save_joints(args.joints, seen, about)
-    return seen
+    return found

@@ -56,6 +56,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument('--out', type=Path, metavar='DIR', help='default: out/demo')
     demo_multi.add_options(parser)
     engines.add_model_options(parser)
+    engines.add_lifter_option(parser)
     floor.add_floor_options(parser)
     engines.add_engine_options(parser)
     parser.add_argument('--params', type=Path, metavar='FILE',

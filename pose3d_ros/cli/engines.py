@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from pose3d_ros.runtime.engine import PRECISIONS, RUNTIMES, Wanted
@@ -16,6 +17,12 @@ def add_model_options(parser: argparse.ArgumentParser, model: str = 'full') -> N
                         help=f'2D joints: lite, full or heavy (default: {model}), or the .yaml of a model of your own')
     parser.add_argument('--search', type=_search_model, default='blazepose', metavar='NAME',
                         help='search for people: blazepose (default), or the .yaml of a model of your own')
+
+
+def add_lifter_option(parser: argparse.ArgumentParser) -> None:
+    """Add --lifter."""
+    parser.add_argument('--lifter', type=lifter_file, default='', metavar='FILE.onnx',
+                        help='what lifts 2D joints to 3D, as of pose3d adapt (default: what comes with the package)')
 
 
 def add_engine_options(parser: argparse.ArgumentParser) -> None:
@@ -40,11 +47,22 @@ def shipped_models(args: argparse.Namespace) -> list[str]:
 
 def node_parameters(args: argparse.Namespace) -> dict[str, Any]:
     """Return the options of models and engines as parameters of mono_node, without those left at their defaults."""
-    parameters = {'detector_model': args.model, 'search_model': args.search, 'runtime': args.runtime,
-                  'precision': args.precision, 'threads': args.threads}
-    defaults = {'detector_model': 'full', 'search_model': 'blazepose', 'runtime': 'auto', 'precision': 'auto',
-                'threads': 0}
+    parameters = {'detector_model': args.model, 'search_model': args.search, 'lifter_model': args.lifter,
+                  'runtime': args.runtime, 'precision': args.precision, 'threads': args.threads}
+    defaults = {'detector_model': 'full', 'search_model': 'blazepose', 'lifter_model': '', 'runtime': 'auto',
+                'precision': 'auto', 'threads': 0}
     return {name: value for name, value in parameters.items() if value != defaults[name]}
+
+
+def lifter_file(text: str) -> str:
+    """Return the name of a file that can be a lifter, '' for the one that ships; for argparse."""
+    if not text:
+        return ''
+    if not text.endswith('.onnx'):
+        raise argparse.ArgumentTypeError(f'{text!r} is no .onnx file')
+    if not Path(text).is_file():
+        raise argparse.ArgumentTypeError(f'{text}: is not there; `pose3d adapt` writes one')
+    return str(Path(text).absolute())
 
 
 def _joint_model(text: str) -> str:

@@ -9,6 +9,7 @@ SUBJECTS = {
     'sample': ('pose3d_ros.cli.evaluate_sample', 'real footage: four cameras watch one man on a beam'),
     'lifter': ('pose3d_ros.cli.evaluate_lifter', 'the lifter that ships, alone, on held-out motion capture'),
     'errors': ('pose3d_ros.cli.evaluate_errors', "a 2D detector's errors, and the mixture fitted to them"),
+    'geometric': ('pose3d_ros.cli.evaluate_geometric', 'the geometry-driven method: its tables, on a recording'),
     'paper': ('pose3d_ros.cli.evaluate_paper', 'AbsPoseLifter as published: the tables of the paper'),
 }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 
@@ -62,6 +62,11 @@ def network(name: str, max_people: int, cameras: int, store: ModelStore | None =
     known = model_name(name)
     return Network(known, _path(known, store or ModelStore()),
                    {LIFTER: max_people, SEARCH: BATCH}.get(known, regions))
+
+
+def lifter(file: str, max_people: int, cameras: int, store: ModelStore | None = None) -> Network:
+    """Return the lifter as the nodes will open it; file: parameter lifter_model. Errors: see network()."""
+    return replace(network(file or LIFTER, max_people, cameras, store), most=max_people)
 
 
 def model_name(name: str) -> str:

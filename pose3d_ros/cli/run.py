@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pose3d_ros.calibration import CalibratedCamera, load_calibration
 from pose3d_ros.cli import run_together
-from pose3d_ros.cli.engines import add_engine_options, add_model_options, wanted
+from pose3d_ros.cli.engines import add_engine_options, add_lifter_option, add_model_options, wanted
 from pose3d_ros.cli.errors import UserError
 from pose3d_ros.cli.floor import add_floor_options, floor_of
 from pose3d_ros.cli.picture import draw_picture, level
@@ -47,6 +47,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     group.add_argument('--offsets', nargs='+', type=float, default=[], metavar='S',
                        help='when each video begins, in seconds on a common clock; by default all at once')
     add_model_options(parser)
+    add_lifter_option(parser)
     add_floor_options(parser)
     add_engine_options(parser)
 
@@ -65,7 +66,8 @@ def run(args: argparse.Namespace) -> int:
     if len(set(folders)) < len(folders):
         raise UserError('two of the videos have the same name: their results would overwrite each other')
     jobs = [(VideoReader(video), camera_for(args.calibration, args.camera, video)) for video in args.videos]
-    pipeline = Pipeline.open(detector_model=args.model, search=args.search, engines=wanted(args), stature=args.stature)
+    pipeline = Pipeline.open(detector_model=args.model, search=args.search, engines=wanted(args), stature=args.stature,
+                             lifter=args.lifter)
     for (video, camera), folder in zip(jobs, folders):
         pipeline.reset()
         _run_one(pipeline, video, camera, ground, folder)

@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f'--offsets: {len(args.offsets)} given for {len(videos)} videos; give one for each, in order')
     footage = Synchronised(videos, args.offsets)
     pipelines = Pipeline.open_group(len(videos), detector_model=args.model, engines=wanted(args), search=args.search,
-                                    stature=args.stature)
+                                    stature=args.stature, lifter=args.lifter)
     team = Team(dict(zip(cameras, pipelines)), cameras)
     try:
         record(team, footage, args.out)

@@ -1,4 +1,4 @@
-"""`pose3d train NETWORK`: train a network from motion capture."""
+"""`pose3d train NETWORK`: train a network from motion capture, or from what cameras saw."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 NETWORKS = {
     'lifter': 'pose3d_ros.cli.train_lifter',
     'absolute': 'pose3d_ros.cli.train_absolute',
+    'geometric': 'pose3d_ros.cli.train_geometric',
 }
 
 

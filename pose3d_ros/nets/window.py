@@ -118,10 +118,11 @@ class WindowLifter(nn.Module):
         return relative, root.reshape(-1, 3), covariance
 
     def unit(self, rays: Tensor, confidence: Tensor, age: Tensor, up: Tensor, landmarks: Tensor,
-             both_ways: bool = False) -> Unit:
+             both_ways: bool = False, through: bool = False) -> Unit:
         """Return the result in units of the stature; the arguments are those of forward.
 
-        both_ways: ask for the mirror images too (it costs training more than it gives).
+        both_ways: ask for the mirror images too (it costs training more than it gives). through: have gradients of the
+        place reach the pose that it follows from, for losses of both together.
         """
         shape = (-1, self.frames, self.joints_in)
         confidence = confidence.clamp(0, 1).reshape(*shape, 1)
@@ -144,7 +145,9 @@ class WindowLifter(nn.Module):
         pose, depth, trust, factor = self._answers(self.last(hidden), self.doubt(hidden.detach()), 1 + both_ways)
         weight = present / (1 + DOUBT * (1 - confidence[:, 0])) ** 2 * trust.exp()
         # The place is learnt from the pose, not the pose from the place: that bends it towards what suits the depth.
-        points = (self.input_points @ pose).detach()
+        points = self.input_points @ pose
+        if not through:
+            points = points.detach()
         distant = distance(turned[:, 0], points, weight) * depth.exp()
         return Unit(pose, place(turned[:, 0], points, distant, weight), factor, turn)
 

@@ -30,6 +30,8 @@ MONO = (
               or_file='.yaml'),
     Parameter('search_model', 'blazepose', 'What looks for people: the BlazePose detector, or the description of a '
               'model of your own that gives boxes (docs/own_models.md).', choices=('blazepose',), or_file='.yaml'),
+    Parameter('lifter_model', '', 'What lifts 2D joints to 3D: an .onnx file of `pose3d adapt` (docs/adapt.md); empty: '
+              'the one that comes with the package.', choices=('',), or_file='.onnx'),
     Parameter('runtime', 'auto', 'What computes the networks: auto takes the first that can be used of TensorRT, ONNX '
               'Runtime on CUDA, and ONNX Runtime on the CPU (docs/engines.md).', choices=RUNTIMES),
     Parameter('precision', 'auto', 'Of TensorRT engines: auto takes fp16, or where that fails the check against the '

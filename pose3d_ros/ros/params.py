@@ -50,7 +50,7 @@ class Parameter:
     def allowed(self) -> str:
         """Return the range or the choices in words, '' where anything goes."""
         if self.choices:
-            return ' | '.join([*self.choices, *([f'*{self.or_file}'] if self.or_file else [])])
+            return ' | '.join([*filter(None, self.choices), *([f'*{self.or_file}'] if self.or_file else [])])
         return '' if self.low is None else f'{self.low:g} .. {self.high:g}'
 
     def check(self, value: Any) -> None:

@@ -42,7 +42,8 @@ class LoopSettings:
     steps: int = 20000
     optimiser: str = 'adamw'      # or 'rmsprop', which AbsPoseLifter was published with
     learning_rate: float = 1e-3
-    schedule: str = 'cosine'      # half a cosine down to 0; 'steps': a tenth for the last third (AbsPoseLifter)
+    schedule: str = 'cosine'      # half a cosine down to 0; 'steps': a tenth for the last third (AbsPoseLifter);
+                                  # 'thirds': a tenth for the second, a hundredth for the last
     warm_up: int = 500            # steps over which the learning rate rises
     weight_decay: float = 1e-4
     clip: float = 1.0             # largest norm of the gradient
@@ -156,7 +157,9 @@ def learning_rate_factor(settings: LoopSettings, step: int, progress: float) -> 
         return rising * 0.5 * (1 + math.cos(math.pi * progress))
     if settings.schedule == 'steps':
         return rising * (1.0 if progress < 2 / 3 else 0.1)
-    raise ValueError(f'schedule {settings.schedule!r}: expected cosine or steps')
+    if settings.schedule == 'thirds':
+        return rising * 0.1 ** min(int(3 * progress), 2)
+    raise ValueError(f'schedule {settings.schedule!r}: expected cosine, steps or thirds')
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pose3d_ros.cli.bench.turns import Candidate, CandidateFailed, Times, Worker, take_turns
 from pose3d_ros.cli.bench.worker import PIPELINE, Job
-from pose3d_ros.cli.engines import add_model_options
+from pose3d_ros.cli.engines import add_lifter_option, add_model_options
 from pose3d_ros.cli.errors import UserError
 from pose3d_ros.cli.figures import add_json_option, print_table, write_json
 from pose3d_ros.cli.networks import LIFTER, MODELS, network
@@ -38,12 +38,13 @@ class Subject:
     most: int = 8
     dtype: str = 'float32'
     search: str = 'blazepose'
+    lifter: str = ''
 
     def job(self, runtime: str, precision: str, threads: int) -> Job:
         """Return it as a job. The lifter takes one thread of itself, as in the pipeline."""
         threads = threads or (1 if self.name == LIFTER else 0)
         return Job(self.name, self.file, Wanted(runtime, precision, threads), self.sizes, self.most, self.dtype,
-                   self.search)
+                   self.search, self.lifter)
 
 
 @dataclass
@@ -71,6 +72,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
                         help='detection, lite, full, heavy, lifter, or files: an .onnx, or the .yaml of a model of '
                              'your own (default: all that are in the cache, and the lifter)')
     add_model_options(parser)
+    add_lifter_option(parser)
     parser.add_argument('--runtimes', nargs='+', choices=RUNTIMES, default=list(RUNTIMES), help='default: all')
     parser.add_argument('--precision', default='auto', choices=PRECISIONS, help='of TensorRT engines (default: auto)')
     parser.add_argument('--batch', nargs='+', type=_count, default=[1, 2, 4, 8], metavar='N', help='default: 1 2 4 8')
@@ -91,7 +93,8 @@ def run(args: argparse.Namespace) -> int:
     report, load = Report(), os.getloadavg()[0]
     subjects = chosen_networks(args, ModelStore(), report)
     if args.people:
-        subjects.append(Subject(PIPELINE, args.model, tuple(dict.fromkeys(args.people)), search=args.search))
+        subjects.append(Subject(PIPELINE, args.model, tuple(dict.fromkeys(args.people)), search=args.search,
+                                lifter=args.lifter))
     measure(subjects, args.runtimes, args.precision, args.threads, args.seconds, report)
     figures = {'cores': len(os.sched_getaffinity(0)), 'load_before': load, 'load_after': os.getloadavg()[0],
                **flat_figures(report)}

@@ -41,7 +41,8 @@ _SETTLING_S = 0.3
 class Job:
     """What a process opens. name: of the network, or PIPELINE; file: of the network, or which 2D model the pipeline
     takes; sizes: batches, or numbers of people, that will be asked for; most: see open_engine(); dtype: of the
-    network's inputs; search: what the pipeline finds people with.
+    network's inputs; search: what the pipeline finds people with; lifter: file of its
+    lifter, '' for the one that comes with the package.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Job:
     most: int = 8
     dtype: str = 'float32'
     search: str = 'blazepose'
+    lifter: str = ''
 
     def dump(self) -> str:
         """Return it as JSON."""
@@ -130,7 +132,7 @@ class Everything:
         from pose3d_ros.cli.bench import crowd
         from pose3d_ros.pipeline import Pipeline
         scenes = {size: crowd.frames(size) for size in job.sizes}
-        return lambda: cls(Pipeline.open(job.file, job.wanted, search=job.search), scenes)
+        return lambda: cls(Pipeline.open(job.file, job.wanted, search=job.search, lifter=job.lifter), scenes)
 
     def engine(self) -> Engine:
         """Return that of the landmarks."""

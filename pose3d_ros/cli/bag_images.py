@@ -1,0 +1,82 @@
+"""The images of cameras in a bag, and what the cameras are called."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from pose3d_ros.camera import Camera
+from pose3d_ros.cli.bag import Bag
+from pose3d_ros.cli.errors import UserError
+from pose3d_ros.records import Frame
+from pose3d_ros.ros.fields import camera_from_info, stamp_ns
+from pose3d_ros.ros.images import ImageError, decode_compressed, decode_image
+
+PEOPLE_2D = 'pose3d_ros/msg/People2D'
+IMAGE, COMPRESSED, CAMERA_INFO = (f'sensor_msgs/msg/{name}' for name in ('Image', 'CompressedImage', 'CameraInfo'))
+_BACK_NS = 10**9  # stamps that go back further: two recordings in one
+
+
+def camera_names(topics: Sequence[str]) -> list[str]:
+    """Return what the cameras are called: the namespaces of their topics, less what all have in common.
+
+    /robot/front/color/image_raw and /robot/left/color/image_raw are of front and left.
+    """
+    parts = [_base(topic).strip('/').split('/')[:-1] for topic in topics]
+    for end in (0, -1):
+        while len(parts) > 1 and all(parts) and len({each[end] for each in parts}) == 1:
+            for each in parts:
+                del each[end]
+    return ['_'.join(each) or 'camera' for each in parts]
+
+
+def lens_of(bag: Bag, topic: str) -> Camera:
+    """Return the intrinsics of the images on a topic: the first camera_info beside it."""
+    parent, _, last = _base(topic).rpartition('/')
+    beside = f'{parent}/camera_info'
+    if beside not in bag.topics:
+        raise UserError(f'{bag.path}: no topic {beside}, which has the intrinsics of {topic}; record it too, or give '
+                        '--calibration')
+    bag.check([beside], [CAMERA_INFO])
+    first = next(bag.messages([beside]), None)
+    if first is None:
+        raise UserError(f'{bag.path}: no message in {beside}; record it too, or give --calibration')
+    return camera_from_info(first[1], 'rect' in last, beside)
+
+
+def images_of(bag: Bag, topic: str, camera: Camera) -> Iterator[Frame]:
+    """Yield the images of a topic, less those that cannot be decoded; at least one must be."""
+    decode = decode_compressed if bag.topics[topic] == COMPRESSED else decode_image
+    newest, good, bad = 0, 0, Counter[str]()
+    for _, message in bag.messages([topic]):
+        stamp = stamp_ns(message.header.stamp)
+        check_order(f'{bag.path}: {topic}', newest, stamp)
+        if stamp <= newest:
+            continue  # recorded twice, or overtaken
+        newest = stamp
+        try:
+            image = decode(message)
+        except ImageError as error:
+            bad[str(error)] += 1
+            continue
+        if image.shape[:2] != (camera.height, camera.width):
+            raise UserError(f'{bag.path}: {topic} is {image.shape[1]}x{image.shape[0]}, but its intrinsics are for '
+                            f'{camera.width}x{camera.height}; calibrate at the size that is recorded')
+        good += 1
+        yield Frame(image, stamp, camera, message.header.frame_id)
+    if bad:
+        text, count = bad.most_common(1)[0]
+        if not good:
+            raise UserError(f'{bag.path}: {topic}: none of the images can be used: {text}')
+        print(f'{topic}: {sum(bad.values())} images left out, {count} of them: {text}')
+
+
+def check_order(where: str, newest: int, stamp: int) -> None:
+    """Raise UserError for a stamp that lies far behind the newest one."""
+    if stamp < newest - _BACK_NS:
+        raise UserError(f'{where}: stamps go back by {(newest - stamp) * 1e-9:.1f} s: the clock was set back, or a bag '
+                        'was played twice while this one was recorded; record again')
+
+
+def _base(topic: str) -> str:
+    return topic.removesuffix('/compressed')
