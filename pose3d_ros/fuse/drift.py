@@ -57,7 +57,8 @@ class _Camera:
     matrix (3, 3), vector (3,): normal equations of the small rotation, turn (3,), that would put its rays where people
     are; weight: what a ray counts against what it would if the camera were where it says; residual and usual deviation
     of a joint, in rays; share of sightings that disagree. silent_s: s since several others had their say; off_s: s for
-    which the camera has been off; idle_s: s since there was anything to compare; focal: px.
+    which the camera has been off; idle_s: s since there was anything to compare; against: how many people spoke against
+    it when it was last found off (one alone may be a stranger whom only it sees); focal: px.
     """
 
     matrix: Floats = field(default_factory=lambda: np.zeros((3, 3)))
@@ -71,6 +72,7 @@ class _Camera:
     silent_s: float = np.inf
     off_s: float = 0.0
     idle_s: float = 0.0
+    against: int = 0
     focal: float = 1.0
 
     def take(self, matrix: Floats, vector: Floats, residual: float, usual: float, disagreeing: float,
@@ -151,8 +153,8 @@ class DriftWatch:
         seeing = {name for name, _ in seen.key}
         for name, camera in self._cameras.items():
             camera.silent_s += step
-            if camera.off_s == 0 or name not in seeing:  # what is off may be so far off that it compares with nobody
-                camera.idle_s += step
+            if camera.against < 2 or name not in seeing:
+                camera.idle_s += step  # else it is so far off that it compares with nobody any more
         whose = _whose(seen, compared.projected, row, meant)
         off, residual, usual = _apart(seen, compared, whose)
         wrong = np.where(whose >= 0, compared.cost[whose, np.arange(len(seen))], 0.0) >= match.GATE
@@ -182,6 +184,7 @@ class DriftWatch:
             if joints:
                 camera.take(matrix[fit].sum(axis=0) / joints, vector[fit].sum(axis=0) / joints,
                             float(residual[told].mean()), float(usual[told].mean()), share, step)
+                camera.against = len(set(whose[told].tolist())) if camera.off_s > 0 else 0
 
 
 def _normal_equations(rays: Floats, off: Floats) -> tuple[Floats, Floats, NDArray[np.intp]]:

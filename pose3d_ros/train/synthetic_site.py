@@ -212,4 +212,3 @@ def _placed(frames: NDArray, size: float, layout: SiteLayout, rng: np.random.Gen
 def _about_up(angle: NDArray) -> NDArray[np.float64]:
     axis = np.tile((0.0, 0.0, 1.0), (len(angle), 1))
     return rotation_about(axis, np.asarray(angle, dtype=np.float64))
-
