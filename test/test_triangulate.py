@@ -223,7 +223,7 @@ def test_a_view_that_looks_the_other_way_or_has_no_place_has_no_say() -> None:
     lost[3, 0, 3] = np.nan
     for poses in (about, lost):
         result = triangulate(rays, poses, SIGMA)
-        np.testing.assert_allclose(result.points, expected.points, atol=1e-6)
+        np.testing.assert_allclose(result.points, expected.points, atol=1e-9)
         assert not result.used[3].any()
     assert np.isnan(triangulate(rays, lost, SIGMA).residual[3]).all()
 

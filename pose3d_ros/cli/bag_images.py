@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from pose3d_ros.camera import Camera
 from pose3d_ros.cli.bag import Bag
+from pose3d_ros.cli.calibrate_seen import check_names
 from pose3d_ros.cli.errors import UserError
 from pose3d_ros.records import Frame
 from pose3d_ros.ros.fields import camera_from_info, stamp_ns
@@ -28,6 +29,28 @@ def camera_names(topics: Sequence[str]) -> list[str]:
             for each in parts:
                 del each[end]
     return ['_'.join(each) or 'camera' for each in parts]
+
+
+def cameras_in_bag(bag: Bag, topics: Sequence[str], names: Sequence[str]) -> dict[str, str]:
+    """Return the topics of the cameras of a bag by name: those given, else all of People2D.
+
+    names: of the cameras, in the order of the topics; where there are none, as the topics are called. Raises UserError.
+    """
+    topics = topics or bag.of_type([PEOPLE_2D])
+    if not topics:
+        raise UserError(f'{bag.path}: no topic of type {PEOPLE_2D}; record people_2d of the cameras, or name their '
+                        f'images by --topics: {", ".join(bag.of_type([IMAGE, COMPRESSED])) or "there are none"}')
+    bag.check(topics, (PEOPLE_2D, IMAGE, COMPRESSED))
+    if len({bag.topics[topic] == PEOPLE_2D for topic in topics}) > 1:
+        raise UserError('--topics: give People2D or images, not both')
+    names = names or camera_names(topics)
+    check_names(names, len(topics), 'topics')
+    return dict(zip(names, topics))
+
+
+def reports_people(bag: Bag, cameras: Mapping[str, str]) -> bool:
+    """Tell whether the cameras (topics by name) reported people, not images."""
+    return all(bag.topics[topic] == PEOPLE_2D for topic in cameras.values())
 
 
 def lens_of(bag: Bag, topic: str) -> Camera:

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 
 from pose3d_ros.calibration import load_calibration, load_places
 from pose3d_ros.cli.bag import Bag
-from pose3d_ros.cli.bag_images import COMPRESSED, IMAGE, PEOPLE_2D, camera_names, check_order, images_of, lens_of
+from pose3d_ros.cli.bag_images import cameras_in_bag, check_order, images_of, lens_of, reports_people
 from pose3d_ros.cli.bag_tf import places_in_bag
-from pose3d_ros.cli.calibrate_seen import Seen, check_names, detected
+from pose3d_ros.cli.calibrate_seen import Seen, detected
 from pose3d_ros.cli.errors import UserError
 from pose3d_ros.fuse.extrinsics.estimate import ExtrinsicsSettings, check_settings
 from pose3d_ros.fuse.extrinsics.reported import Reported
@@ -21,17 +21,8 @@ from pose3d_ros.ros.fields import from_people_2d, stamp_ns
 def seen_in_bag(args: argparse.Namespace, settings: ExtrinsicsSettings) -> Seen:
     """Return what the cameras saw. Raises UserError, CalibrationError and ExtrinsicsError."""
     with Bag(args.recordings[0]) as bag:
-        topics = args.topics or bag.of_type([PEOPLE_2D])
-        if not topics:
-            raise UserError(f'{bag.path}: no topic of type {PEOPLE_2D}; record people_2d of the cameras, or name their '
-                            f'images by --topics: {", ".join(bag.of_type([IMAGE, COMPRESSED])) or "there are none"}')
-        bag.check(topics, (PEOPLE_2D, IMAGE, COMPRESSED))
-        if len({bag.topics[topic] == PEOPLE_2D for topic in topics}) > 1:
-            raise UserError('--topics: give People2D or images, not both')
-        names = args.cameras or camera_names(topics)
-        check_names(names, len(topics), 'topics')
-        cameras = dict(zip(names, topics))
-        if bag.topics[topics[0]] == PEOPLE_2D:
+        cameras = cameras_in_bag(bag, args.topics, args.cameras)
+        if reports_people(bag, cameras):
             return _of_people(bag, cameras, args, settings)
         return _of_images(bag, cameras, args, settings)
 

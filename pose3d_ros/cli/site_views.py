@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from pose3d_ros.calibration import load_calibration, load_places
 from pose3d_ros.camera import Camera
 from pose3d_ros.cli.bag import Bag, is_bag
-from pose3d_ros.cli.bag_images import COMPRESSED, IMAGE, PEOPLE_2D, camera_names, check_order, images_of, lens_of
+from pose3d_ros.cli.bag_images import cameras_in_bag, check_order, images_of, lens_of, reports_people
 from pose3d_ros.cli.bag_tf import paths_in_bag
-from pose3d_ros.cli.calibrate_seen import check_names, followed
+from pose3d_ros.cli.calibrate_seen import followed
 from pose3d_ros.cli.errors import UserError
 from pose3d_ros.cli.people_file import Seen, load_people, save_people
 from pose3d_ros.cli.run_together import cameras_of
@@ -99,20 +99,11 @@ def _of_bag(args: argparse.Namespace, joints: Path) -> Footage:
         raise UserError('a bag needs the places of its cameras: give --frame, a frame of the TF in it that they are '
                         'known in, or --calibration, a file of `pose3d calibrate extrinsics` (and not both)')
     with Bag(args.recordings[0]) as bag:
-        topics = args.topics or bag.of_type([PEOPLE_2D])
-        if not topics:
-            raise UserError(f'{bag.path}: no topic of type {PEOPLE_2D}; record people_2d of the cameras, or name their '
-                            f'images by --topics: {", ".join(bag.of_type([IMAGE, COMPRESSED])) or "there are none"}')
-        bag.check(topics, (PEOPLE_2D, IMAGE, COMPRESSED))
-        if len({bag.topics[topic] == PEOPLE_2D for topic in topics}) > 1:
-            raise UserError('--topics: give People2D or images, not both')
-        names = args.cameras or camera_names(topics)
-        check_names(names, len(topics), 'topics')
-        if len(names) < 2:
-            raise UserError(f'{bag.path}: one camera ({names[0]}): adaptation compares what two or more see of the '
-                            'same people; record them together')
-        cameras = dict(zip(names, topics))
-        if bag.topics[topics[0]] == PEOPLE_2D:
+        cameras = cameras_in_bag(bag, args.topics, args.cameras)
+        if len(cameras) < 2:
+            raise UserError(f'{bag.path}: one camera ({", ".join(cameras)}): adaptation compares what two or more see '
+                            'of the same people; record them together')
+        if reports_people(bag, cameras):
             return _of_people(bag, cameras, args)
         return _of_images(bag, cameras, args, joints)
 

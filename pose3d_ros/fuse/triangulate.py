@@ -22,7 +22,7 @@ from pose3d_ros.fuse.symmetric import FIRST, SECOND, Floats, inverse, least_squa
 Bools = NDArray[np.bool_]
 
 _POLISH_STEPS = 6
-_SETTLED = 1e-4    # m; a polishing step that moves a point no farther is its last: the next would be far shorter
+_SETTLED = 1e-6    # m; a polishing step that moves a point no farther is its last: the next would be far shorter
 _MIN_DEPTH = 1e-3  # m; a point nearer than this to a camera's plane counts as behind the camera
 _RIDGE = 1e-12     # far below any real information
 _BLOCK = 4096      # points worked on at a time, so that memory stays bounded
