@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 
 from pose3d_ros.cli.adapt_card import write_card
 from pose3d_ros.cli.adapt_report import show, verdict, write_report
+from pose3d_ros.cli.bag import is_bag
 from pose3d_ros.cli.engines import add_engine_options, add_model_options, lifter_file
 from pose3d_ros.cli.errors import UserError
 from pose3d_ros.cli.figures import add_json_option, write_json
+from pose3d_ros.cli.site_clocks import check_clocks
 from pose3d_ros.cli.site_views import Footage, footage_of
 from pose3d_ros.cli.train import load_split, positive
 
@@ -64,9 +66,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Read, train, measure, and write everything; the same command continues. Raises UserError."""
-    import pose3d_ros.train.adapt  # noqa: F401 (says that PyTorch is missing before the long work)
-
+    _check_lifter(args)  # before the long work; says as well that PyTorch is missing
     footage = footage_of(args, args.joints or args.out / PEOPLE)
+    check_clocks(footage.views, _starts(args, footage))
     report = adapted(args, footage)
     lifter = args.out / LIFTER
     if report.adapted:
@@ -84,6 +86,25 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _check_lifter(args: argparse.Namespace) -> None:
+    """Raise UserError for a file to start from that is no lifter, or would be overwritten."""
+    from pose3d_ros.train.load_lifter import LifterFileError, load_lifter
+
+    if not args.lifter:
+        return
+    if Path(args.lifter).resolve() == (args.out / LIFTER).resolve():
+        raise UserError(f'--lifter {args.lifter} would be overwritten by what comes of it; give another --out')
+    try:
+        load_lifter(Path(args.lifter))
+    except LifterFileError as error:
+        raise UserError(str(error)) from error
+
+
+def _starts(args: argparse.Namespace, footage: Footage) -> list[float]:
+    """Return when each video begins [s]; nothing of a bag."""
+    return [] if any(is_bag(path) for path in args.recordings) else args.offsets or [0.0] * len(footage.views)
+
+
 def adapted(args: argparse.Namespace, footage: Footage) -> Report:
     """Return what came of adapting to the footage. Raises UserError."""
     from dataclasses import replace
@@ -92,7 +113,7 @@ def adapted(args: argparse.Namespace, footage: Footage) -> Report:
     from pose3d_ros.train.load_lifter import LifterFileError
     from pose3d_ros.train.loop import CheckpointError, TrainingError, limit_threads
     from pose3d_ros.train.onnx_file import ExportError
-    from pose3d_ros.train.read_site import read_site
+    from pose3d_ros.train.read_site import read_site, strangers
     from pose3d_ros.train.site import SiteError
 
     if args.threads:
@@ -104,8 +125,11 @@ def adapted(args: argparse.Namespace, footage: Footage) -> Report:
     lifter = Path(args.lifter) if args.lifter else None
     try:
         site = read_site(footage.views, lifter)
-        print(f'{len(site)} sightings of {len(set(site.person.tolist()))} people by {len(site.cameras)} cameras in '
-              f'{site.seconds:.0f} s')
+        print(f'{len(site)} sightings of {len(set(site.person.tolist()))} people by {len(set(site.camera.tolist()))} '
+              f'cameras in {site.seconds:.1f} s')
+        for name in strangers(site):
+            print(f'{name}: nobody whom it sees was recognised in another camera, so that it takes no part; if people '
+                  'were in view of both, its place or its clock is wrong (pose3d calibrate extrinsics)')
         return adapt(site, args.out, lifter, settings, mocap, minutes=args.minutes, command=command_of(args))
     except (SiteError, LifterFileError, CheckpointError, TrainingError, ExportError) as error:
         raise UserError(str(error)) from error

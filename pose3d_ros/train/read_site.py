@@ -84,6 +84,12 @@ def read_site(views: Mapping[str, Sequence[View]], lifter: Path | None = None,
     return site
 
 
+def strangers(site: SiteRecording) -> list[str]:
+    """Return the cameras that share nobody with another one."""
+    shared = {site.cameras[index] for index in np.unique(site.camera)}
+    return [name for name in site.cameras if name not in shared]
+
+
 def _in_order(name: str, views: Sequence[View]) -> None:
     stamps = np.array([view.stamp_ns for view in views])
     if (np.diff(stamps) <= 0).any():
@@ -207,7 +213,8 @@ def _samples(names: Sequence[str], views: Mapping[str, Sequence[View]],
         keep = (others.sum(axis=2) >= LEAST_SHARED).any(axis=1)
         parts.append({key: value[keep] for key, value in arrays.items()})
     if not parts:
-        raise SiteError('nobody was recognised in two cameras; check clocks and extrinsics (pose3d calibrate)')
+        raise SiteError('nobody was recognised in two cameras at once; record people where the views of two overlap, '
+                        'and check clocks and extrinsics (pose3d calibrate extrinsics)')
     joined = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
     order = np.lexsort((joined['camera'], joined['stamp_ns']))
     return SiteRecording(tuple(names), np.array([views[name][0].focal for name in names], dtype=np.float32),
