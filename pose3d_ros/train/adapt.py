@@ -34,7 +34,7 @@ from pose3d_ros.train.mocap import Mocap
 from pose3d_ros.train.site import SiteRecording
 
 ADAPTED, BEST = 'lifter.onnx', 'best.pt'
-GAIN = 10.0         # statures are learnt so much faster than weights
+GAIN = 20.0         # statures are learnt so much faster than weights
 WORTH_IT = 0.005    # by this share the loss on held-back data has to fall for weights to be changed at all
 
 
@@ -54,7 +54,7 @@ class AdaptSettings:
     inner: float = 0.2
     steps: int = 200
     batch: int = 96
-    learning_rate: float = 2e-4
+    learning_rate: float = 1e-4
     own: float = 0.3
     replay: float = 3.0
     pull: float = 1.0
