@@ -1,0 +1,150 @@
+"""Training of the parts network (nets/parts.py): the rows of the paper's ablation, and the one that robots run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from pose3d_ros.attributes import ATTRIBUTE_JOINTS, labels, probabilities
+from pose3d_ros.lift import INPUTS
+from pose3d_ros.nets.parts import PartsNet
+from pose3d_ros.nets.window import TOLD
+from pose3d_ros.skeleton import DOF_GROUPS, HUMAN17
+from pose3d_ros.train.loop import CheckpointError, LoopSettings, Run, fit, read_checkpoint
+from pose3d_ros.train.parts_data import People
+
+FEATURES = 3 * len(INPUTS) + TOLD
+VALIDATION_SEED = 1000
+PUBLISHED_ACCURACY = 0.84  # of the paper's image network, on Human3.6M
+ALONG = 4096  # people predicted at a time
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of the ablation: a variant of the network, and what it is told of attributes.
+
+    evidence: '' for nothing, 'published' for classes that are right as often as the paper's image network, 'detector'
+    for what relative depth of a detector amounts to. unknown: share of people of whom nothing is told, as before a
+    detector without depth.
+    """
+
+    purpose: str
+    variant: str
+    evidence: str = ''
+    unknown: float = 0.0
+
+
+DEPLOYED = 'attributes_detector'
+ROWS = {
+    'plain': Row('residual network of Martinez et al. 2017', 'plain'),
+    'baseline': Row('a module per group, no dependence: equation 7', 'baseline'),
+    'progressive': Row('equations 4 and 5', 'progressive'),
+    'attributes': Row("equations 4 and 5, attributes as often right as the paper's", 'attributes', 'published'),
+    DEPLOYED: Row('equations 4 and 5, attributes from relative depth', 'attributes', 'detector', 0.15),
+}
+
+
+@dataclass(frozen=True)
+class PartsSettings:
+    """The network and its steps."""
+
+    width: int = 192
+    dropout: float = 0.0
+    batch: int = 256
+
+
+def make_network(variant: str, settings: PartsSettings) -> PartsNet:
+    """Return a network for the package's joints, freshly initialised."""
+    groups = [[HUMAN17.index(joint) for joint in group if joint != HUMAN17.joints[0]] for group in DOF_GROUPS]
+    return PartsNet(variant, groups, FEATURES, len(ATTRIBUTE_JOINTS), settings.width, settings.dropout)
+
+
+def batches(people: People, row: Row, settings: PartsSettings, rng: np.random.Generator) -> Iterator[dict[str, NDArray]]:
+    """Yield batches for ever. The order of the people is that of the seed alone, alike for all rows."""
+    order, chance = (np.random.default_rng(seed) for seed in rng.integers(2**62, size=2))
+    while True:
+        chosen = order.integers(len(people), size=settings.batch)
+        batch = {'features': people.features[chosen], 'pose': people.pose[chosen]}
+        if row.evidence:
+            batch['attributes'] = evidence(row.evidence, people.distances[chosen], chance, row.unknown)
+        yield batch
+
+
+def evidence(kind: str, distances: NDArray, rng: np.random.Generator, unknown: float = 0.0) -> NDArray[np.float32]:
+    """Return probabilities (N, 9, 3) of front, back, on-plane as a source of attributes might give them.
+
+    kind: of Row.evidence; distances (N, 9): the true ones, in trunk lengths; unknown: share of people of whom all are 0.
+    """
+    if kind == 'published':
+        truth = labels(distances)
+        wrong = rng.random(truth.shape) >= PUBLISHED_ACCURACY
+        found = np.where(wrong, (truth + rng.integers(1, 3, truth.shape)) % 3, truth)
+        told = (found[..., None] == np.arange(3)) & (truth >= 0)[..., None]
+    else:
+        told = probabilities(distances + 0.2 * rng.standard_normal(distances.shape))
+    known = rng.random((len(distances), 1, 1)) >= unknown
+    return (told * known).astype(np.float32)
+
+
+def loss(network: PartsNet, batch: dict[str, Tensor]) -> Tensor:
+    """Return equation 6: the mean absolute error of both blocks, added."""
+    poses = network(batch['features'], batch.get('attributes'))
+    return torch.stack([(pose - batch['pose']).abs()[:, 1:].mean() for pose in poses]).sum()
+
+
+@torch.no_grad()
+def predict(network: PartsNet, people: People, attributes: NDArray | None = None) -> NDArray[np.float32]:
+    """Return joints (N, 17, 3) m against the pelvis; attributes (N, 9, 3), or None where they are unknown."""
+    network.eval()
+    found = []
+    for start in range(0, len(people), ALONG):
+        part = slice(start, start + ALONG)
+        told = None if attributes is None else torch.from_numpy(attributes[part])
+        found.append(network(torch.from_numpy(people.features[part]), told)[-1].numpy())
+    return np.concatenate(found) * people.stature[:, None, None]
+
+
+def joint_errors(network: PartsNet, people: People, attributes: NDArray | None = None) -> NDArray[np.float64]:
+    """Return the error (N, 17) m of each joint with the pelvis at the origin and the statures known."""
+    truth = people.pose * people.stature[:, None, None]
+    return np.asarray(np.linalg.norm(predict(network, people, attributes) - truth, axis=2), dtype=np.float64)
+
+
+def validate(network: PartsNet, people: People, attributes: NDArray | None) -> dict[str, float]:
+    """Return MPJPE in mm of everybody, and of those in view whole."""
+    errors = 1000 * joint_errors(network, people, attributes).mean(axis=1)
+    return {'mpjpe_mm': float(errors.mean()), 'whole_mpjpe_mm': float(errors[people.whole].mean())}
+
+
+def train(name: str, people: People, validation: People, out: Path, settings: PartsSettings, loop: LoopSettings,
+          minutes: float = float('inf'), command: str = '', quiet: bool = False) -> Run:
+    """Train a row in `out`: continue from its checkpoint if there is one, stop after the steps or minutes."""
+    row = ROWS[name]
+    torch.manual_seed(loop.seed)
+    told = evidence(row.evidence, validation.distances, np.random.default_rng(VALIDATION_SEED)) if row.evidence else None
+    identity = {'network': 'parts', 'row': name, 'width': settings.width, 'dropout': settings.dropout,
+                'batch': settings.batch}
+    run = Run(make_network(row.variant, settings), loop, identity, command)
+    return fit(run, lambda network, batch: loss(cast(PartsNet, network), batch),
+               lambda rng: batches(people, row, settings, rng),
+               lambda network: validate(cast(PartsNet, network), validation, told), out, minutes, quiet)
+
+
+def load_trained(path: Path) -> tuple[PartsNet, dict[str, Any]]:
+    """Return the trained network of a checkpoint, and its identity, steps and command. Raises CheckpointError."""
+    state = read_checkpoint(path)
+    try:
+        told = state['identity']
+        settings = PartsSettings(width=told['width'], dropout=told['dropout'], batch=told['batch'])
+        network = make_network(ROWS[told['row']].variant, settings)
+        network.load_state_dict(state['result'])
+    except (KeyError, RuntimeError) as error:
+        raise CheckpointError(f'{path} is not a checkpoint of the parts network ({error})') from error
+    return network.eval(), {**told, 'steps': state['step'], 'command': str(state['command'])}
