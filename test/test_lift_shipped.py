@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from importlib import resources
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +12,7 @@ from synthetic import CAMERA, seen
 from walkers import hide, standing
 
 from pose3d_ros.camera import Camera
-from pose3d_ros.lift import SHIPPED, Lifter
+from pose3d_ros.lift import Lifter, lifter_file
 from pose3d_ros.records import JointState, Person2D
 from pose3d_ros.runtime.engine import Wanted
 from pose3d_ros.skeleton import BLAZEPOSE33, COCO17, HUMAN17, LIMBS12
@@ -41,7 +39,7 @@ def test_the_shipped_model_names_its_joints_data_and_licence(lifter: Lifter) -> 
     assert json.loads(metadata['input_joints']) == [*LIMBS12.joints, 'ears']
     assert 'mocap.cs.cmu.edu' in metadata['notice'] and metadata['training_command'].startswith('pose3d train lifter')
     assert metadata['licence'] == 'Apache-2.0' and metadata['version']
-    file = Path(str(resources.files('pose3d_ros') / 'weights' / SHIPPED))
+    file = lifter_file()
     assert file.stat().st_size < 20e6
 
 

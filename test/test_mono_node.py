@@ -112,7 +112,7 @@ def test_an_unforeseen_failure_to_configure_is_reported_and_recovered_from(ros):
 
 
 def test_parameters_reach_the_pipeline(ros):
-    with Bench(detector_model='lite', search_model='persons.yaml', lifter_model='site.onnx', runtime='cpu',
+    with Bench(detector_model='lite', search_model='persons.yaml', lifter='site.onnx', runtime='cpu',
                precision='fp32', threads=2,
                search_period=7, swap_guard=False, acceleration=3.0) as bench:
         wait_for(lambda: bench.state == 'active')
