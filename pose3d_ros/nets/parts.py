@@ -102,8 +102,9 @@ class PartsNet(nn.Module):
         order = [joint for part in self.parts[:1 if variant == 'plain' else len(groups)] for joint in part.joints]
         if sorted(order) != list(range(1, 1 + len(order))):
             raise ValueError(f'groups {self.groups}: expected every joint but the pelvis (0) once')
+        self.joints = 1 + len(order)
         columns = [3 * (order.index(joint) + 1) + axis if joint else axis
-                   for joint in range(1 + len(order)) for axis in range(3)]
+                   for joint in range(self.joints) for axis in range(3)]
         self.columns: Tensor
         self.register_buffer('columns', torch.tensor(columns), persistent=False)
 
@@ -130,28 +131,26 @@ class PartsNet(nn.Module):
     def _pose(self, places: list[Tensor]) -> Tensor:
         """Return joints (N, 17, 3) in their order, the pelvis at 0, of what the modules of a block say."""
         together = torch.cat([0 * places[0][:, :3], *places], dim=1)
-        return together.index_select(1, self.columns).reshape(-1, len(self.columns) // 3, 3)
+        return together.index_select(1, self.columns).reshape(-1, self.joints, 3)
 
     def folded(self) -> PartsNet:
         """Return a copy for export, with the batch norms made part of the linear layers before them."""
         network = copy.deepcopy(self).eval()
         with torch.no_grad():
-            for number, (layer, rows) in enumerate(zip(network.norms, network._rows())):
+            for number, layer in enumerate(network.norms):
                 if isinstance(layer, nn.BatchNorm1d):
-                    scale = layer.weight / (layer.running_var + layer.eps).sqrt()
+                    rows = slice(number * network.width, (number + 1) * network.width)
+                    scale = layer.weight / (layer.get_buffer('running_var') + layer.eps).sqrt()
                     network.first.weight[rows] *= scale[:, None]
-                    network.first.bias[rows] = (network.first.bias[rows] - layer.running_mean) * scale + layer.bias
+                    bias = network.first.bias[rows] - layer.get_buffer('running_mean')
+                    network.first.bias[rows] = bias * scale + layer.bias
                     if str(number) in network.heard:
-                        network.heard[str(number)].weight.mul_(scale[:, None])
+                        network.heard[str(number)].get_parameter('weight').mul_(scale[:, None])
                     network.norms[number] = nn.Identity()
         for module in network.modules():
             if isinstance(module, Block):
                 module.fold()
         return network
-
-    def _rows(self) -> list[slice]:
-        """Return which rows of the first layer belong to each module."""
-        return [slice(number * self.width, (number + 1) * self.width) for number in range(len(self.parts))]
 
 
 class PartsLifter(nn.Module):

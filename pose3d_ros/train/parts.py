@@ -10,19 +10,21 @@ from typing import Any, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from pose3d_ros.attributes import ATTRIBUTE_JOINTS, labels, probabilities
+from pose3d_ros.attributes import ATTRIBUTE_JOINTS, labels, probabilities, relative_distances
 from pose3d_ros.lift import INPUTS
-from pose3d_ros.nets.parts import PartsNet
+from pose3d_ros.nets.parts import CLASSES, PartsNet
 from pose3d_ros.nets.window import TOLD
 from pose3d_ros.skeleton import DOF_GROUPS, HUMAN17
 from pose3d_ros.train.loop import CheckpointError, LoopSettings, Run, fit, read_checkpoint
 from pose3d_ros.train.parts_data import People
+from pose3d_ros.train.samples import Samples
 
 FEATURES = 3 * len(INPUTS) + TOLD
 VALIDATION_SEED = 1000
 PUBLISHED_ACCURACY = 0.84  # of the paper's image network, on Human3.6M
+LEARNING_RATE = 1e-3
 ALONG = 4096  # people predicted at a time
 
 
@@ -66,7 +68,8 @@ def make_network(variant: str, settings: PartsSettings) -> PartsNet:
     return PartsNet(variant, groups, FEATURES, len(ATTRIBUTE_JOINTS), settings.width, settings.dropout)
 
 
-def batches(people: People, row: Row, settings: PartsSettings, rng: np.random.Generator) -> Iterator[dict[str, NDArray]]:
+def batches(people: People, row: Row, settings: PartsSettings,
+            rng: np.random.Generator) -> Iterator[dict[str, NDArray]]:
     """Yield batches for ever. The order of the people is that of the seed alone, alike for all rows."""
     order, chance = (np.random.default_rng(seed) for seed in rng.integers(2**62, size=2))
     while True:
@@ -80,7 +83,7 @@ def batches(people: People, row: Row, settings: PartsSettings, rng: np.random.Ge
 def evidence(kind: str, distances: NDArray, rng: np.random.Generator, unknown: float = 0.0) -> NDArray[np.float32]:
     """Return probabilities (N, 9, 3) of front, back, on-plane as a source of attributes might give them.
 
-    kind: of Row.evidence; distances (N, 9): the true ones, in trunk lengths; unknown: share of people of whom all are 0.
+    kind: of Row.evidence; distances (N, 9): the true ones, in trunk lengths; unknown: share of people told nothing of.
     """
     if kind == 'published':
         truth = labels(distances)
@@ -91,6 +94,11 @@ def evidence(kind: str, distances: NDArray, rng: np.random.Generator, unknown: f
         told = probabilities(distances + 0.2 * rng.standard_normal(distances.shape))
     known = rng.random((len(distances), 1, 1)) >= unknown
     return (told * known).astype(np.float32)
+
+
+def evidence_of(row: Row, people: People, seed: int) -> NDArray[np.float32] | None:
+    """Return the attributes (N, 9, 3) that a row is measured with, or None for a row without."""
+    return evidence(row.evidence, people.distances, np.random.default_rng(seed)) if row.evidence else None
 
 
 def loss(network: PartsNet, batch: dict[str, Tensor]) -> Tensor:
@@ -111,6 +119,19 @@ def predict(network: PartsNet, people: People, attributes: NDArray | None = None
     return np.concatenate(found) * people.stature[:, None, None]
 
 
+def sample_evidence(name: str, samples: Samples, seed: int) -> NDArray[np.float32]:
+    """Return the attributes (N, 9, 3) that samples of the lifter come with for a row, zeros for a row without."""
+    row = ROWS[name]
+    if not row.evidence:
+        return np.zeros((len(samples), len(ATTRIBUTE_JOINTS), CLASSES), dtype=np.float32)
+    return evidence(row.evidence, relative_distances(samples.points), np.random.default_rng(seed))
+
+
+def folder(name: str, seed: int) -> str:
+    """Return the name of the folder that a training is in."""
+    return f'{name}-{seed}'
+
+
 def joint_errors(network: PartsNet, people: People, attributes: NDArray | None = None) -> NDArray[np.float64]:
     """Return the error (N, 17) m of each joint with the pelvis at the origin and the statures known."""
     truth = people.pose * people.stature[:, None, None]
@@ -128,7 +149,7 @@ def train(name: str, people: People, validation: People, out: Path, settings: Pa
     """Train a row in `out`: continue from its checkpoint if there is one, stop after the steps or minutes."""
     row = ROWS[name]
     torch.manual_seed(loop.seed)
-    told = evidence(row.evidence, validation.distances, np.random.default_rng(VALIDATION_SEED)) if row.evidence else None
+    told = evidence_of(row, validation, VALIDATION_SEED)
     identity = {'network': 'parts', 'row': name, 'width': settings.width, 'dropout': settings.dropout,
                 'batch': settings.batch}
     run = Run(make_network(row.variant, settings), loop, identity, command)

@@ -26,7 +26,10 @@ from pose3d_ros.train.mocap import Mocap
 from pose3d_ros.train.samples import STEADY, Samples, SampleSettings, Scenes, detect, make_scenes
 
 FILE = 'people.npz'
-POOL = 8192  # people drawn at a time
+POOL = 8192   # people drawn at a time
+USES = 2      # of each person and camera, every time with other errors and hidden joints
+KNOW_UP = 0.5  # share of people whose upward direction is told
+PEOPLE_SEED = 0
 
 
 class PeopleError(ValueError):
@@ -90,8 +93,8 @@ def _newest(scenes: Scenes) -> Scenes:
 
 @torch.no_grad()
 def _shown(samples: Samples, window: WindowLifter, told: LifterSettings, rng: np.random.Generator) -> People:
-    arrays = (samples.rays, samples.confidence, samples.age, known_up(samples.up, told, rng), samples.landmarks[:, None])
-    look, _, turn = window.look(*map(torch.from_numpy, arrays))
+    up, landmarks = known_up(samples.up, told, rng), samples.landmarks[:, None]
+    look, _, turn = window.look(*map(torch.from_numpy, (samples.rays, samples.confidence, samples.age, up, landmarks)))
     pose = samples.relative @ turn.numpy().transpose(0, 2, 1) / samples.stature[:, None, None]
     return People(look.now().numpy(), pose, relative_distances(samples.points).astype(np.float32), samples.stature)
 
@@ -107,7 +110,7 @@ def kept(folder: Path, identity: Mapping[str, Any], make: Any) -> People:
             with np.load(path, allow_pickle=False) as data:
                 found, people = str(data['identity']), People(*(data[field.name] for field in fields(People)))
         except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            raise PeopleError(f'{path} is not a file of people ({error}); delete it, and they are drawn anew') from error
+            raise PeopleError(f'{path} is not a file of people ({error}); delete it to draw them anew') from error
         if found != wanted:
             raise PeopleError(f'{path} has people drawn otherwise: {found}, not {wanted}; use another --out')
         return people
