@@ -11,7 +11,7 @@ the plane is, in whatever unit the joints come, and goes along with the size of 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -38,10 +38,13 @@ KIND_OF = np.array([KINDS.index(joint.rsplit('_', 1)[-1]) for joint in ATTRIBUTE
 THRESHOLD = 0.125
 
 PLANE_JOINTS = ('left_shoulder', 'right_shoulder', 'left_hip', 'right_hip', 'pelvis')
-_TRUNK = PLANE_JOINTS[:4]
 # Who is so thin from the side that no plane can be told: second by first standard deviation of the five points, 0.47
 # at least in recorded people. And the plane must face roughly where the chest does, which shoulders and hips tell too.
 _LEAST_WIDTH, _LEAST_COSINE = 0.1, 0.5
+
+
+# Depth as BlazePose says it, against px of the image: its bodies are three times too deep (docs/parts.md).
+DEPTH_SCALE = 0.3
 
 
 @dataclass(frozen=True)
@@ -73,21 +76,13 @@ def signed_distances(joints: ArrayLike) -> Floats:
     joints (..., 17, 3) of HUMAN17, any axes. Positive where the chest points; NaN where a joint is missing, and all
     nine where the plane cannot be told.
     """
-    points = np.asarray(joints, dtype=np.float64)
-    return _distances(points[..., _positions(HUMAN17, PLANE_JOINTS), :],
-                      points[..., _positions(HUMAN17, ATTRIBUTE_JOINTS), :])
-
-
-def trunk_length(joints: ArrayLike) -> Floats:
-    """Return the distance (...,) between the middles of hips and shoulders of joints (..., 17, 3) of HUMAN17."""
-    points = np.asarray(joints, dtype=np.float64)
-    return _length(points[..., _positions(HUMAN17, _TRUNK), :])
+    return _measure(np.asarray(joints, dtype=np.float64)[..., _HUMAN17, :])[0]
 
 
 def relative_distances(joints: ArrayLike) -> Floats:
     """Return signed_distances (..., 9) in trunk lengths; joints (..., 17, 3) of HUMAN17 in any unit."""
-    with np.errstate(invalid='ignore', divide='ignore'):
-        return np.asarray(signed_distances(joints) / trunk_length(joints)[..., None])
+    distances, trunk = _measure(np.asarray(joints, dtype=np.float64)[..., _HUMAN17, :])
+    return np.asarray(distances / trunk[..., None])
 
 
 def attributes(joints: ArrayLike, threshold: float = THRESHOLD) -> NDArray[np.int64]:
@@ -108,7 +103,8 @@ def labels(distances: ArrayLike, threshold: float = THRESHOLD) -> NDArray[np.int
 def from_person(person: Person2D) -> NDArray[np.float32]:
     """Return the probabilities (9, 3) of front, back and on-plane that a detector's relative depth speaks for.
 
-    Zeros where nothing is known: a detector without depth, a trunk or a joint out of view.
+    Zeros where nothing is known: a detector without depth, a trunk or a joint out of view. A person whose sides were
+    exchanged since detection gets those of the person as detected, sides exchanged.
     """
     return from_people([person])[0]
 
@@ -117,100 +113,108 @@ def from_people(people: Sequence[Person2D]) -> NDArray[np.float32]:
     """Return from_person of N people of one skeleton, (N, 9, 3). Raises ValueError for several skeletons."""
     if not people:
         return np.zeros((0, len(ATTRIBUTE_JOINTS), 3), dtype=np.float32)
-    if any(person.skeleton is not people[0].skeleton for person in people):
-        raise ValueError('the people of one image must have one skeleton')
     return probabilities(seen_distances(people)).astype(np.float32)
 
 
 def seen_distances(people: Sequence[Person2D]) -> Floats:
-    """Return the signed distances (N, 9) in trunk lengths that pixels and relative depth of N people amount to.
+    """Return the signed distances (N, 9) in trunk lengths that rays and relative depth of N people amount to.
 
-    Weak perspective: within a person, depth is taken to change nothing about the scale, so px across and px in depth
-    are one unit. The head is the middle of the ears, the pelvis the middle of the hips. NaN where not known.
+    Perspective, but for the person's own distance, which is not needed: a joint lies on its ray, farther away than the
+    middle of the hips by the share of that distance which its relative depth makes. The head is the middle of the
+    ears, the pelvis that of the hips. NaN where not known. Raises ValueError for people of several skeletons.
     """
-    chosen = _landmarks(people[0].skeleton)
+    skeleton = people[0].skeleton
+    if any(person.skeleton is not skeleton for person in people):
+        raise ValueError('the people of one image must have one skeleton')
+    chosen = _landmarks(skeleton)
     if chosen is None:
         return np.full((len(people), len(ATTRIBUTE_JOINTS)), np.nan)
-    trunk, limbs = chosen
-    points = np.empty((len(people), len(people[0].skeleton), 3))
-    for place, person in zip(points, people):
-        place[:, :2] = person.pixels
-        place[:, 2] = person.depth
-    corners = points[:, trunk]
-    plane = np.concatenate([corners, 0.5 * (corners[:, 2:3] + corners[:, 3:4])], axis=1)
-    ends = points[:, limbs].mean(axis=2)
-    return np.asarray(_distances(plane, ends) / np.maximum(_length(corners), 1e-9)[:, None])
+    pixels = np.array([person.pixels for person in people])[:, chosen[:4]]
+    depth = np.array([person.depth for person in people])[:, chosen, None]
+    points = np.ones((len(people), len(chosen), 3))
+    points[..., :2] = np.array([person.rays for person in people])[:, chosen]
+    # Seen by a camera turned straight towards the hips, 1 away: first all joints on its image plane, then in depth.
+    hips = 0.5 * (points[:, 2] + points[:, 3])
+    square = _squared(hips)
+    points *= square[:, None, None] / (points @ hips[:, :, None])
+    on_image = np.maximum(_squared(_DIAGONALS @ pixels), 1e-9)
+    per_px = np.sqrt(_squared(_DIAGONALS @ points[:, :4]) / (on_image * square))
+    points *= 1.0 + (DEPTH_SCALE * per_px)[:, None, None] * depth
+    middles = 0.5 * (points[:, 2:6:2] + points[:, 3:6:2])  # of hips and ears: pelvis and head
+    distances, trunk = _measure(np.concatenate([points[:, :4], middles, points[:, 6:]], axis=1))
+    # A detector that takes a back for a front lays out the whole body the other way round, in depth too. Where its
+    # sides were put right since, the depth was not.
+    turned = np.array([-1.0 if person.swapped else 1.0 for person in people])
+    return np.asarray(distances * (turned / trunk)[:, None])
 
 
-def probabilities(distances: ArrayLike, calibration: dict[str, Ordinal] = CALIBRATION) -> Floats:
+def probabilities(distances: ArrayLike, calibration: Mapping[str, Ordinal] | None = None) -> Floats:
     """Return probabilities (..., 9, 3) of front, back, on-plane for a detector's distances (..., 9) in trunk lengths.
 
-    They add up to 1, or are all 0 where the distance is NaN.
+    They add up to 1, or are all 0 where the distance is NaN. calibration: of each kind of joint; None: CALIBRATION.
     """
     values = np.asarray(distances, dtype=np.float64)
-    back, front, slope = _table(tuple(calibration[kind] for kind in KINDS))
-    known = ~np.isnan(values)
-    odds = slope * np.where(known, values, 0.0)
+    gain, offset = _SHIPPED if calibration is None else _odds(calibration)
+    known = np.isfinite(values)[..., None]
     found = np.empty((*values.shape, 3))
-    found[..., FRONT] = _logistic(odds - slope * front)
-    found[..., BACK] = _logistic(slope * back - odds)
+    odds = np.where(known, values[..., None], 0.0) * gain + offset
+    found[..., :ON_PLANE] = 0.5 + 0.5 * np.tanh(0.5 * odds)  # the logistic function, without overflow
     found[..., ON_PLANE] = 1.0 - found[..., FRONT] - found[..., BACK]
-    return found * known[..., None]
+    return found * known
 
 
-def _distances(plane: Floats, ends: Floats) -> Floats:
-    """Return the signed distances (..., 9) of ends (..., 9, 3) to the plane through five points (..., 5, 3)."""
-    middle = plane.mean(axis=-2, keepdims=True)
-    spread = plane - middle
-    known = np.isfinite(spread).all(axis=(-2, -1))
-    spread = np.where(known[..., None, None], spread, 0.0)
+def _measure(points: Floats) -> tuple[Floats, Floats]:
+    """Return signed distances (..., 9) and the trunk's length (...,) of PLANE_JOINTS and ATTRIBUTE_JOINTS (..., 14, 3).
+    """
+    seen = np.asarray(np.isfinite(points).all(axis=-1))
+    made = _MADE @ np.where(seen[..., None], points, 0.0)
+    spread, up, left = made[..., :5, :], made[..., 14, :], made[..., 15, :]
     # The plane of least squared distances is square to the direction in which the points spread least.
-    values, vectors = np.linalg.eigh(np.swapaxes(spread, -1, -2) @ spread)
+    values, vectors = np.linalg.eigh(spread.swapaxes(-1, -2) @ spread)
     normal = vectors[..., 0]
-    chest = _chest(spread)
+    # Out of the chest: leftward x upward.
+    chest = left[..., _NEXT] * up[..., _AFTER] - left[..., _AFTER] * up[..., _NEXT]
     along = (normal * chest).sum(axis=-1)
-    known &= values[..., 1] > _LEAST_WIDTH ** 2 * values[..., 2]
-    known &= np.abs(along) > _LEAST_COSINE * np.sqrt((chest * chest).sum(axis=-1))
-    normal = np.where(known, np.sign(along), np.nan)[..., None] * normal
-    return np.asarray(((ends - middle) @ normal[..., None])[..., 0])
+    trunk = np.sqrt((up * up).sum(axis=-1))
+    known = (seen[..., :5].all(axis=-1) & (values[..., 1] > _LEAST_WIDTH ** 2 * values[..., 2]) & (trunk > 0)
+             & (along * along > _LEAST_COSINE ** 2 * (chest * chest).sum(axis=-1)))
+    distances = (made[..., 5:14, :] @ (np.sign(along)[..., None] * normal)[..., None])[..., 0]
+    return (np.where(known[..., None] & seen[..., 5:], distances, np.nan), np.where(known, trunk, np.nan))
 
 
-def _chest(plane: Floats) -> Floats:
-    """Return the direction (..., 3) out of the chest, of any length: leftward x upward."""
-    left = plane[..., 0, :] - plane[..., 1, :] + plane[..., 2, :] - plane[..., 3, :]
-    up = plane[..., 0, :] + plane[..., 1, :] - plane[..., 2, :] - plane[..., 3, :]
-    return np.stack([left[..., 1] * up[..., 2] - left[..., 2] * up[..., 1],
-                     left[..., 2] * up[..., 0] - left[..., 0] * up[..., 2],
-                     left[..., 0] * up[..., 1] - left[..., 1] * up[..., 0]], axis=-1)
+def _squared(values: Floats) -> Floats:
+    """Return the sum of squares (N,) of arrays (N, ...)."""
+    return np.asarray(np.einsum('ni,ni->n', flat := values.reshape(len(values), -1), flat))
 
 
-def _length(trunk: Floats) -> Floats:
-    """Return the trunk's length (...,); trunk (..., 4, 3): shoulders, hips."""
-    line = 0.5 * (trunk[..., 0, :] + trunk[..., 1, :] - trunk[..., 2, :] - trunk[..., 3, :])
-    return np.asarray(np.sqrt((line * line).sum(axis=-1)))
+def _made() -> Floats:
+    """Return the matrix (16, 14) that makes of PLANE_JOINTS and ATTRIBUTE_JOINTS: all of them against the middle of
+    the first five, then the vector up the trunk and one to its left."""
+    matrix = np.zeros((16, 14))
+    matrix[:14] = np.eye(14)
+    matrix[:14, :5] -= 0.2
+    matrix[14, :4] = 0.5, 0.5, -0.5, -0.5
+    matrix[15, :4] = 1, -1, 1, -1
+    return matrix
 
 
-def _logistic(odds: Floats) -> Floats:
-    return np.asarray(0.5 * (1.0 + np.tanh(0.5 * odds)))  # without overflow, however far away
-
-
-@lru_cache(maxsize=8)
-def _table(calibration: tuple[Ordinal, ...]) -> tuple[Floats, Floats, Floats]:
-    """Return back, front and slope (9,) of the joints."""
-    rows = np.array([(kind.back, kind.front, kind.slope) for kind in calibration])[KIND_OF]
-    return rows[:, 0], rows[:, 1], rows[:, 2]
-
-
-@lru_cache(maxsize=8)
-def _positions(skeleton: Skeleton, joints: tuple[str, ...]) -> NDArray[np.intp]:
-    return skeleton.indices(joints)
+def _odds(calibration: Mapping[str, Ordinal]) -> tuple[Floats, Floats]:
+    """Return factors and offsets (9, 2) that make log-odds of front and of back of a distance."""
+    rows = np.array([[(of.slope, -of.slope), (-of.slope * of.front, of.slope * of.back)]
+                     for of in (calibration[kind] for kind in KINDS)])[KIND_OF]
+    return rows[:, 0], rows[:, 1]
 
 
 @lru_cache(maxsize=8)
-def _landmarks(skeleton: Skeleton) -> tuple[NDArray[np.intp], NDArray[np.intp]] | None:
-    """Return the places of shoulders and hips (4,) and of what each attribute joint is the mean of (9, 2)."""
-    ears = ('left_ear', 'right_ear')
-    pairs = [ears if joint == 'head' else (joint, joint) for joint in ATTRIBUTE_JOINTS]
-    if not {*_TRUNK, *(joint for pair in pairs for joint in pair)} <= set(skeleton.joints):
-        return None
-    return skeleton.indices(_TRUNK), np.stack([skeleton.indices(pair) for pair in pairs])
+def _landmarks(skeleton: Skeleton) -> NDArray[np.intp] | None:
+    """Return where shoulders, hips, ears and limbs are (14,), None where the skeleton lacks one."""
+    needed = (*PLANE_JOINTS[:4], 'left_ear', 'right_ear', *ATTRIBUTE_JOINTS[1:])
+    return skeleton.indices(needed) if set(needed) <= set(skeleton.joints) else None
+
+
+_HUMAN17 = HUMAN17.indices(PLANE_JOINTS + ATTRIBUTE_JOINTS)
+_MADE = _made()
+_NEXT, _AFTER = np.array([1, 2, 0]), np.array([2, 0, 1])
+# Of shoulders and hips: the diagonals of the trunk, of which one at least is never seen end on.
+_DIAGONALS = np.array([[1.0, 0, 0, -1], [0, 1, -1, 0]])
+_SHIPPED = _odds(CALIBRATION)
