@@ -182,7 +182,8 @@ def test_without_a_gpu_nothing_of_others_is_stale(place: Workplace, capsys: pyte
 
 def test_mistakes_are_one_line_with_the_choices(place: Workplace, capsys: pytest.CaptureFixture[str]) -> None:
     for command, told in ((['tiny'], 'pose_landmark_full'), (['sample'], 'pose_detection'), (['no.onnx'], 'no.onnx'),
-                          (['lifter', '--all'], '--all'), (['lite', '--lifter', 'parts'], 'default networks'), (['--stale'], '--list')):
+                          (['lifter', '--all'], '--all'), (['--stale'], '--list'),
+                          (['lite', '--lifter', 'parts'], 'default networks')):
         assert main(['build-engines', *command]) == 1
         lines = capsys.readouterr().err.strip().splitlines()
         assert len(lines) == 1 and told in lines[0]
