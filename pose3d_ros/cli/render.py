@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pose3d_ros.train.render.people import Pictures
 
 COUNT, SIZE = 2000, 64
+SHEETS = ('.png', '.jpg', '.jpeg')
 DOMAINS = ('studio', 'street')     # those of train/render/shots.py, which needs OpenCV and SciPy to import
 
 
@@ -45,6 +46,8 @@ def run(args: argparse.Namespace) -> int:
     from pose3d_ros.train.render.files import save_pictures
     from pose3d_ros.train.render.people import render_people
 
+    if args.picture and args.picture.suffix.lower() not in SHEETS:
+        raise UserError(f'{args.picture}: the sheet is a .png or .jpg')
     mocap = load_split(args, args.split)
     started = time.perf_counter()
     pictures = render_people(mocap, args.domain, args.count, args.size, args.seed, _bar)
@@ -78,8 +81,6 @@ def _write_sheet(path: Path, pictures: Pictures) -> None:
 
     from pose3d_ros.train.render.files import contact_sheet
 
-    if path.suffix.lower() not in ('.png', '.jpg', '.jpeg'):
-        raise UserError(f'{path}: the sheet is a .png or .jpg')
     path.parent.mkdir(parents=True, exist_ok=True)
     if not cv2.imwrite(str(path), contact_sheet(pictures)[..., ::-1]):
         raise UserError(f'cannot write {path}')

@@ -45,11 +45,12 @@ def cast(solids: Solids, shots: Shots, size: int) -> Hits:
     along = np.zeros(count * size * size, dtype=np.float32)
     for index in range(parts):
         solid = (solids.start[:, index], solids.end[:, index], solids.radius[:, index])
-        image, row, column = _box_pixels(*solid, shots, size)
-        if not len(image):
+        pixels, row, column = _box_pixels(*solid, shots, size)
+        if not len(row):
             continue
-        z, t = _meet(x[image, column], y[image, row], image, *solid)
-        pixel = (image * size + row) * size + column
+        first = np.repeat(np.arange(count, dtype=np.int32) * size, pixels)
+        z, t = _meet(x.ravel()[first + column], y.ravel()[first + row], pixels, *solid)
+        pixel = (first + row) * size + column
         nearer = np.flatnonzero(z < depth[pixel])
         pixel = pixel[nearer]
         depth[pixel], along[pixel], part[pixel] = z[nearer], t[nearer], index
@@ -57,8 +58,9 @@ def cast(solids: Solids, shots: Shots, size: int) -> Hits:
 
 
 def _box_pixels(start: NDArray, end: NDArray, radius: NDArray, shots: Shots,
-                size: int) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:
-    """Return image, row and column of all pixels that one solid per image may cover: boxes around both end balls."""
+                size: int) -> tuple[NDArray[np.intp], NDArray[np.int32], NDArray[np.int32]]:
+    """Return how many pixels of each image (B,) one solid per image may cover, boxes around both end balls, and row
+    and column of all these, image after image."""
     scale = size / shots.size
     ends = np.stack([start, end], axis=1)
     z = np.maximum(ends[..., 2], _NEAREST)
@@ -68,19 +70,19 @@ def _box_pixels(start: NDArray, end: NDArray, radius: NDArray, shots: Shots,
     reach = (spread * (shots.focal * scale)[:, None])[..., None] + 1
     low = np.clip(np.floor((middle - reach).min(axis=1)), 0, size).astype(np.int32)
     high = np.clip(np.ceil((middle + reach).max(axis=1)), 0, size).astype(np.int32)
-    width, height = np.maximum(high - low, 0).T
+    width, height = np.maximum(high - low, 0).T.astype(np.intp)
     there = (radius.max(axis=1) > 0) & ((ends[..., 2] - radius).min(axis=1) > _NEAREST)
     pixels = np.where(there, width * height, 0)
-    image = np.repeat(np.arange(len(start), dtype=np.int32), pixels)
-    first = np.cumsum(pixels) - pixels
-    within = np.arange(len(image), dtype=np.int32) - np.repeat(first, pixels).astype(np.int32)
-    row, column = np.divmod(within, width.astype(np.int32)[image])
-    return image, row + low[image, 1], column + low[image, 0]
+    table = np.stack([np.cumsum(pixels) - pixels, np.maximum(width, 1), low[:, 0], low[:, 1]]).astype(np.int32)
+    first, width, left, top = np.repeat(table, pixels, axis=1)
+    row, column = np.divmod(np.arange(len(first), dtype=np.int32) - first, width)
+    return pixels, row + top, column + left
 
 
-def _meet(x: NDArray, y: NDArray, image: NDArray, start: NDArray, end: NDArray,
+def _meet(x: NDArray, y: NDArray, pixels: NDArray, start: NDArray, end: NDArray,
           radius: NDArray) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return where rays (x, y, 1) (N,) meet the solid of their image: depth (inf: nowhere), place on the axis.
+    """Return where rays (x, y, 1) (N,) meet the solid of their image, which has pixels (B,) of the rays:
+    depth (inf: nowhere), place on the axis.
 
     The balls |s v - a - t d| = r + t k are met at the smallest s where the best t fulfils it, which is a quadratic
     equation in s; where that t lies beyond an end, the ball at the end is met, or nothing.
@@ -94,7 +96,7 @@ def _meet(x: NDArray, y: NDArray, image: NDArray, start: NDArray, end: NDArray,
     c = (start * start).sum(axis=1) - radius[:, 0] ** 2
     c_end = (end * end).sum(axis=1) - radius[:, 1] ** 2
     table = np.concatenate([start.T, axis.T, [g, inverse, c, c_end, cone]]).astype(np.float32)
-    ax, ay, az, dx, dy, dz, g, inverse, c, c_end, cone = table[:, image]
+    ax, ay, az, dx, dy, dz, g, inverse, c, c_end, cone = np.repeat(table, pixels, axis=1)
 
     vv = x * x + y * y + 1
     va = x * ax + y * ay + az
@@ -103,7 +105,7 @@ def _meet(x: NDArray, y: NDArray, image: NDArray, start: NDArray, end: NDArray,
     a2 = vv - dv * share
     b = va + g * share          # s = (b - sqrt(b^2 - a2 c')) / a2
     square = b * b - a2 * (c - g * g * inverse)
-    a2 = np.where(np.abs(a2) > _EPSILON, a2, _EPSILON)   # negative where one looks along a cone that widens: the same root
+    a2 = np.where(np.abs(a2) > _EPSILON, a2, _EPSILON)   # negative where one looks along a cone: the same root
     s = (b - np.sqrt(np.maximum(square, 0))) / a2
     t = (g + s * dv) * inverse
     on_side = (square >= 0) & (s > 0) & (t >= 0) & (t <= 1) & (cone > 0)

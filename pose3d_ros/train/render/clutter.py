@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +15,7 @@ OCCLUDER_SHARE = 0.2      # of the street: something stands before the person
 
 
 def backdrops(count: int, size: int, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Return what is behind people (count, size, size, 3) RGB: gradients, noise, boxes, discs, and shapes like limbs."""
+    """Return what is behind people (count, size, size, 3) RGB: gradients, noise, boxes, discs, shapes like limbs."""
     pictures = _gradients(rng, count, size)
     rough = rng.random((count, 1, 1, 1)).astype(np.float32) ** 2
     cloudy = clouds(rng, count, size, 32)
@@ -34,7 +36,7 @@ def occluders(count: int, size: int, joints2d: NDArray, rng: np.random.Generator
         NDArray[np.float32], NDArray[np.float32]]:
     """Return what stands before people: colours (count, size, size, 3) and how much of a pixel it covers (..., 1).
 
-    A post, a table, a box, a leaf or an arm of somebody else, over some of the joints (count, 17, 2) px; mostly nothing.
+    A post, a table, a box or something thin, over one of the joints (count, 17, 2) px; mostly nothing.
     """
     covered = np.zeros((count, size, size, 1), dtype=np.float32)
     colours = _gradients(rng, count, size)
@@ -44,8 +46,7 @@ def occluders(count: int, size: int, joints2d: NDArray, rng: np.random.Generator
         kind = rng.random()
         if kind < 0.3:                                   # a post
             way = _direction(rng.normal(0, 0.15) + np.pi / 2) * 2 * size
-            cv2.line(mask, *_fixed(at - way, at + way), 1.0, max(int(rng.uniform(0.03, 0.09) * size), 1),
-                     cv2.LINE_AA, _SHIFT)
+            _line(mask, at - way, at + way, (1.0,), rng.uniform(0.03, 0.09) * size)
         elif kind < 0.55:                                # a table or a wall, up to here
             low = max(at[1], 0.6 * size)
             corners = np.array([[-9, low], [size + 9, low + rng.normal(0, 4)], [size + 9, size + 9], [-9, size + 9]])
@@ -55,8 +56,7 @@ def occluders(count: int, size: int, joints2d: NDArray, rng: np.random.Generator
             cv2.fillConvexPoly(mask, _box(at, half, rng.normal(0, 0.3)), 1.0, cv2.LINE_AA, _SHIFT)
         else:                                            # something long and thin
             way = _direction(rng.uniform(0, np.pi)) * rng.uniform(0.1, 0.3) * size
-            cv2.line(mask, *_fixed(at - way, at + way), 1.0, max(int(rng.uniform(0.04, 0.1) * size), 1), cv2.LINE_AA,
-                     _SHIFT)
+            _line(mask, at - way, at + way, (1.0,), rng.uniform(0.04, 0.1) * size)
         covered[index, ..., 0] = mask
         colours[index] *= 0.7 + 0.6 * clouds(rng, 1, size, 16)[0]
     return colours, covered
@@ -81,7 +81,7 @@ def photograph(pictures: NDArray, rng: np.random.Generator) -> NDArray[np.uint8]
         if rng.random() < 0.7:
             options = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(25, 95))]
             code = cv2.imencode('.jpg', stored[..., ::-1], options)[1]
-            stored = cv2.imdecode(code, cv2.IMREAD_COLOR)[..., ::-1]
+            stored = np.asarray(cv2.imdecode(code, cv2.IMREAD_COLOR))[..., ::-1]
         result[index] = stored
     return result
 
@@ -93,7 +93,7 @@ def _blurred(picture: NDArray, rng: np.random.Generator) -> NDArray:
     if kind < 0.4:      # moved while it was taken
         kernel = np.zeros((7, 7), dtype=np.float32)
         way = 1.5 * _direction(rng.uniform(0, np.pi)) * size / 64
-        cv2.line(kernel, *_fixed(3 - way, 3 + way), 1.0, 1, cv2.LINE_AA, _SHIFT)
+        _line(kernel, 3 - way, 3 + way, (1.0,), 1)
         return cv2.filter2D(picture, -1, kernel / kernel.sum())
     if kind < 0.55:     # few pixels, blown up
         small = int(size * rng.uniform(0.5, 0.85))
@@ -126,8 +126,7 @@ def _draw_shape(picture: NDArray, rng: np.random.Generator) -> None:
         cv2.ellipse(picture, middle, np.abs(axes), float(rng.uniform(0, 180)), 0, 360, colour, -1, cv2.LINE_AA, _SHIFT)
     else:
         way = _direction(rng.uniform(0, np.pi)) * rng.uniform(0.1, 1.0) * size
-        cv2.line(picture, *_fixed(at - way, at + way), colour, max(int(rng.uniform(0.01, 0.06) * size), 1),
-                 cv2.LINE_AA, _SHIFT)
+        _line(picture, at - way, at + way, colour, rng.uniform(0.01, 0.06) * size)
 
 
 def _draw_limb(picture: NDArray, rng: np.random.Generator) -> None:
@@ -140,9 +139,14 @@ def _draw_limb(picture: NDArray, rng: np.random.Generator) -> None:
     middle = at + length * _direction(angle)
     end = middle + length * _direction(angle + rng.uniform(-2.2, 2.2))
     for a, b, colour in ((at, middle, cloth), (middle, end, skin if rng.random() < 0.6 else cloth)):
-        cv2.line(picture, *_fixed(a, b), colour.tolist(), max(round(width), 1), cv2.LINE_AA, _SHIFT)
+        _line(picture, a, b, colour.tolist(), width)
     if rng.random() < 0.5:
         cv2.circle(picture, _fixed(end)[0], int(0.6 * width * 2**_SHIFT), skin.tolist(), -1, cv2.LINE_AA, _SHIFT)
+
+
+def _line(picture: NDArray, start: NDArray, end: NDArray, colour: Sequence[float], width: float) -> None:
+    a, b = _fixed(start, end).tolist()
+    cv2.line(picture, a, b, colour, max(round(width), 1), cv2.LINE_AA, _SHIFT)
 
 
 def _direction(angle: float) -> NDArray[np.float64]:

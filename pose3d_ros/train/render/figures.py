@@ -59,15 +59,17 @@ def figures_of(points: NDArray, looks: Looks) -> Figures:
                 + _along(face, (0.01, 0, 0), scale), face)
     parts = {**_limbs(joint, hips, scale), **_trunk(joint, chest, hips, looks, scale),
              **_head(joint, chest, head, looks, scale)}
-    start, end = (np.stack([parts[name][which] for name in PARTS], axis=1) for which in (0, 1))
-    radius = np.stack([np.stack([scale * np.asarray(value) for value in parts[name][2]], axis=-1) for name in PARTS],
-                      axis=1)
+    ordered = [parts[name] for name in PARTS]
+    start = np.stack([part[0] for part in ordered], axis=1)
+    end = np.stack([part[1] for part in ordered], axis=1)
+    radius = np.stack([np.stack([value * scale for value in part[2:]], axis=-1) for part in ordered], axis=1)
     radius[:, [not name.endswith(('skull', 'jaw', 'nose', 'ear')) for name in PARTS]] *= looks.girth[:, None, None]
     solids = Solids(*(array.astype(np.float32) for array in (start, end, radius)))
     return Figures(solids, chest, hips, head, scale)
 
 
-_Part = tuple[NDArray, NDArray, tuple[object, object]]    # start, end (B, 3) m; radii m of somebody of REFERENCE
+# Start, end (B, 3) m; their radii (B,) m of somebody of REFERENCE.
+_Part = tuple[NDArray, NDArray, 'NDArray | float', 'NDArray | float']
 
 
 def _limbs(joint: dict[str, NDArray], hips: Axes, scale: NDArray) -> dict[str, _Part]:
@@ -84,16 +86,16 @@ def _limbs(joint: dict[str, NDArray], hips: Axes, scale: NDArray) -> dict[str, _
         behind = -ahead * scale[:, None]
         hand = _unit(wrist - elbow) * scale[:, None]
         parts |= {
-            f'{side}_thigh': (hip, knee, (0.088, 0.058)),
-            f'{side}_shank': (knee, ankle, (0.054, 0.040)),
-            f'{side}_calf': (knee + 0.10 * (ankle - knee) + 0.012 * behind, knee + 0.45 * (ankle - knee) + 0.02 * behind,
-                             (0.048, 0.050)),
-            f'{side}_foot': (sole + 0.03 * behind, sole + 0.15 * toe, (0.042, 0.034)),
-            f'{side}_upper_arm': (shoulder, elbow, (0.052, 0.042)),
-            f'{side}_forearm': (elbow, wrist, (0.042, 0.031)),
-            f'{side}_hand': (wrist + 0.02 * hand, wrist + 0.10 * hand, (0.036, 0.028)),
+            f'{side}_thigh': (hip, knee, 0.088, 0.058),
+            f'{side}_shank': (knee, ankle, 0.054, 0.040),
+            f'{side}_calf': (knee + 0.10 * (ankle - knee) + 0.012 * behind,
+                             knee + 0.45 * (ankle - knee) + 0.02 * behind, 0.048, 0.050),
+            f'{side}_foot': (sole + 0.03 * behind, sole + 0.15 * toe, 0.042, 0.034),
+            f'{side}_upper_arm': (shoulder, elbow, 0.052, 0.042),
+            f'{side}_forearm': (elbow, wrist, 0.042, 0.031),
+            f'{side}_hand': (wrist + 0.02 * hand, wrist + 0.10 * hand, 0.036, 0.028),
             f'{side}_buttock': (hip + _along(hips.axes, (-0.045, 0, 0.02), scale),
-                                hip + _along(hips.axes, (-0.03, 0, -0.05), scale), (0.085, 0.075)),
+                                hip + _along(hips.axes, (-0.03, 0, -0.05), scale), 0.085, 0.075),
         }
     return parts
 
@@ -105,19 +107,18 @@ def _trunk(joint: dict[str, NDArray], chest: Axes, hips: Axes, looks: Looks, sca
         shoulder = joint[f'{side}_shoulder']
         waist = spine + _along(chest.axes, (0, 0.06 * sign, 0), scale)
         parts |= {
-            f'{side}_flank': (pelvis + _along(hips.axes, (0, 0.07 * sign, 0.03), scale), waist, (0.105, 0.095)),
-            f'{side}_chest': (waist, thorax + _along(chest.axes, (0.01, 0.085 * sign, -0.12), scale), (0.095, 0.105)),
-            f'{side}_shoulder': (thorax + _along(chest.axes, (-0.01, 0, -0.025), scale), shoulder, (0.06, 0.054)),
-            f'{side}_bust': (thorax + _along(chest.axes, (0.085, 0.075 * sign, -0.17), scale),) * 2
-                            + ((looks.bust, looks.bust),),
+            f'{side}_flank': (pelvis + _along(hips.axes, (0, 0.07 * sign, 0.03), scale), waist, 0.105, 0.095),
+            f'{side}_chest': (waist, thorax + _along(chest.axes, (0.01, 0.085 * sign, -0.12), scale), 0.095, 0.105),
+            f'{side}_shoulder': (thorax + _along(chest.axes, (-0.01, 0, -0.025), scale), shoulder, 0.06, 0.054),
+            f'{side}_bust': _ball(thorax + _along(chest.axes, (0.085, 0.075 * sign, -0.17), scale), looks.bust),
         }
-    parts['core'] = (spine, thorax + _along(chest.axes, (0, 0, -0.08), scale), (0.105, 0.095))
-    parts['pelvis'] = (joint['left_hip'], joint['right_hip'], (0.098, 0.098))
+    parts['core'] = (spine, thorax + _along(chest.axes, (0, 0, -0.08), scale), 0.105, 0.095)
+    parts['pelvis'] = (joint['left_hip'], joint['right_hip'], 0.098, 0.098)
     parts['belly'] = (pelvis + _along(hips.axes, (0.07, 0, 0.12), scale),
-                      spine + _along(chest.axes, (0.06, 0, 0.02), scale), (looks.belly, looks.belly))
+                      spine + _along(chest.axes, (0.06, 0, 0.02), scale), looks.belly, looks.belly)
     bag = np.where(looks.bag, 0.10, 0)
     parts['bag'] = (thorax + _along(chest.axes, (-0.17, 0, -0.10), scale),
-                    spine + _along(chest.axes, (-0.17, 0, 0.03), scale), (bag, 1.2 * bag))
+                    spine + _along(chest.axes, (-0.17, 0, 0.03), scale), bag, 1.2 * bag)
     return parts
 
 
@@ -128,18 +129,22 @@ def _head(joint: dict[str, NDArray], chest: Axes, head: Axes, looks: Looks, scal
     hair, tail, hat = looks.hair, np.where(looks.tail > 0, 0.055, 0), np.where(looks.hat, 0.094, 0)
     nape = joint['thorax'] + _along(chest.axes, (-0.09, 0, 0.02), scale)
     parts: dict[str, _Part] = {
-        'neck': (joint['thorax'], joint['neck'] + 0.3 * (joint['head'] - joint['neck']), (0.056, 0.052)),
-        'skull': (at(-0.02, 0, 0.02), at(0.02, 0, 0.02), (0.082, 0.082)),
-        'jaw': (at(0.03, 0, -0.03), at(0.045, 0, -0.065), (0.058, 0.042)),
-        'nose': (at(0.095, 0, 0.005), at(0.105, 0, -0.015), (0.012, 0.017)),
-        'left_ear': (at(0.0, 0.076, -0.015),) * 2 + ((0.019, 0.019),),
-        'right_ear': (at(0.0, -0.076, -0.015),) * 2 + ((0.019, 0.019),),
-        'hair': (at(-0.035, 0, -0.012), at(0.008, 0, 0.042), (0.082 * hair, 0.082 * hair)),
-        'tail': (at(-0.06, 0, -0.04), nape - looks.tail[:, None] * chest.axes[..., 2], (tail, 0.8 * tail)),
-        'hat': (at(-0.015, 0, 0.05), at(0.015, 0, 0.052), (hat, hat)),
-        'brim': (at(0.07, 0, 0.055), at(0.15, 0, 0.045), (0.5 * hat, 0.3 * hat)),
+        'neck': (joint['thorax'], joint['neck'] + 0.3 * (joint['head'] - joint['neck']), 0.056, 0.052),
+        'skull': (at(-0.02, 0, 0.02), at(0.02, 0, 0.02), 0.082, 0.082),
+        'jaw': (at(0.03, 0, -0.03), at(0.045, 0, -0.065), 0.058, 0.042),
+        'nose': (at(0.095, 0, 0.005), at(0.105, 0, -0.015), 0.012, 0.017),
+        'left_ear': _ball(at(0.0, 0.076, -0.015), 0.019),
+        'right_ear': _ball(at(0.0, -0.076, -0.015), 0.019),
+        'hair': (at(-0.035, 0, -0.012), at(0.008, 0, 0.042), 0.082 * hair, 0.082 * hair),
+        'tail': (at(-0.06, 0, -0.04), nape - looks.tail[:, None] * chest.axes[..., 2], tail, 0.8 * tail),
+        'hat': (at(-0.015, 0, 0.05), at(0.015, 0, 0.052), hat, hat),
+        'brim': (at(0.07, 0, 0.055), at(0.15, 0, 0.045), 0.5 * hat, 0.3 * hat),
     }
     return parts
+
+
+def _ball(middle: NDArray, radius: NDArray | float) -> _Part:
+    return middle, middle, radius, radius
 
 
 def _axes(up: NDArray, across: NDArray) -> NDArray:

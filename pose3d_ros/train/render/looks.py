@@ -1,4 +1,4 @@
-"""What people look like: build, hair, clothes and their colours, drawn at random; few in the studio, any in the street."""
+"""What people look like: build, hair, clothes, colours, at random; a few outfits in the studio, any in the street."""
 
 from __future__ import annotations
 

@@ -122,7 +122,7 @@ def _shadow(point: NDArray, floor: NDArray, shots: Shots, light: Light) -> NDArr
 
 
 def clouds(rng: np.random.Generator, count: int, size: int, finest: int) -> NDArray[np.float32]:
-    """Return clouds (count, size, size, 3) of 0..1: random grids of 2, 4 ... finest cells a side, blown up and added."""
+    """Return clouds (count, size, size, 3) of 0..1: random grids of 2, 4 ... finest cells a side, smooth, added."""
     pictures = np.zeros((count, size, size, 3), dtype=np.float32)
     cells, weight, total = 2, 1.0, 0.0
     while cells <= finest:

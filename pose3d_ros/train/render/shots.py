@@ -63,7 +63,8 @@ class Shots:
     @property
     def inside(self) -> NDArray[np.bool_]:
         """Which joints (B, 17) lie in the crop."""
-        return ((self.joints2d > -0.5) & (self.joints2d < self.size - 0.5)).all(axis=-1)
+        within = (self.joints2d > -0.5) & (self.joints2d < self.size - 0.5)
+        return np.asarray(within.all(axis=-1))
 
     @property
     def matrix(self) -> NDArray[np.float32]:
@@ -104,7 +105,9 @@ def crop(points: NDArray, rotation: NDArray, translation: NDArray, size: int, rn
     middle = (low + high) / 2 + rng.uniform(-SHIFT, SHIFT, (count, 2)) * side[:, None]
     focal = size / side
     principal = (size - 1) / 2 - middle * focal[:, None]
-    return Shots(*(array.astype(np.float32) for array in (points, rotation, translation, focal, principal)), size=size)
+    points, rotation, translation, focal, principal = (
+        array.astype(np.float32) for array in (points, rotation, translation, focal, principal))
+    return Shots(points, rotation, translation, focal, principal, size)
 
 
 def _in_studio(poses: NDArray, rng: np.random.Generator) -> tuple[NDArray, NDArray, NDArray]:
