@@ -82,7 +82,7 @@ def _write_sheet(path: Path, pictures: Pictures) -> None:
     from pose3d_ros.train.render.files import contact_sheet
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    if not cv2.imwrite(str(path), contact_sheet(pictures)[..., ::-1]):
+    if not cv2.imwrite(str(path), contact_sheet(pictures)[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85]):
         raise UserError(f'cannot write {path}')
     print(f'{path}: the first pictures, and below each its joints (left orange, right blue)')
 

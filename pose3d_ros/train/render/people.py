@@ -14,7 +14,7 @@ from pose3d_ros.train.render.cast import NOTHING, Hits, cast
 from pose3d_ros.train.render.clutter import backdrops, occluders, photograph
 from pose3d_ros.train.render.figures import figures_of
 from pose3d_ros.train.render.looks import Looks, draw_looks
-from pose3d_ros.train.render.paint import Light, paint
+from pose3d_ros.train.render.paint import paint
 from pose3d_ros.train.render.places import street_ground, street_light, studio_light, studio_room
 from pose3d_ros.train.render.shots import DOMAINS, STUDIO, Shots, shoot
 
@@ -123,6 +123,3 @@ def _behind_others(hits: Hits, shots: Shots) -> NDArray[np.bool_]:
     """Return which joints (B, 17) the person's own body hides."""
     seen = _at(hits.part, shots) != NOTHING
     return seen & (_at(hits.depth, shots) < shots.points[..., 2] - _SELF)
-
-
-__all__ = ['BATCH', 'Light', 'Pictures', 'photograph_people', 'render_people']
