@@ -33,8 +33,8 @@ ATTRIBUTE_JOINTS = ('head', *(f'{side}_{kind}' for kind in KINDS[1:] for side in
 ATTRIBUTE_MIRROR = np.array([ATTRIBUTE_JOINTS.index(mirrored(joint)) for joint in ATTRIBUTE_JOINTS])
 KIND_OF = np.array([KINDS.index(joint.rsplit('_', 1)[-1]) for joint in ATTRIBUTE_JOINTS])  # (9,)
 
-# Trunk lengths; about 6 cm of an adult. The smallest at which the labels are still about something: with it, recorded
-# people have 41 % of these joints in front, 25 % behind and 34 % on the plane (docs/parts.md).
+# Trunk lengths; about 6 cm of an adult. Recorded people have 42 % of these joints in front, 25 % behind and 33 % on the
+# plane then, and detectors of depth are seldom more exact (docs/parts.md).
 THRESHOLD = 0.125
 
 PLANE_JOINTS = ('left_shoulder', 'right_shoulder', 'left_hip', 'right_hip', 'pelvis')
@@ -43,7 +43,7 @@ PLANE_JOINTS = ('left_shoulder', 'right_shoulder', 'left_hip', 'right_hip', 'pel
 _LEAST_WIDTH, _LEAST_COSINE = 0.1, 0.5
 
 
-# Depth as BlazePose says it, against px of the image: its bodies are three times too deep (docs/parts.md).
+# What BlazePose says of depth, times this, is in px of the image: its bodies are three times too deep (docs/parts.md).
 DEPTH_SCALE = 0.3
 
 
@@ -60,13 +60,14 @@ class Ordinal:
     slope: float
 
 
-# Fitted by `pose3d evaluate attributes --fit`. The middle of the ears stands in for the head.
+# Fitted by `pose3d evaluate attributes --fit` to the errors of BlazePose on the sample footage, for people who move as
+# recorded ones do. The middle of the ears stands in for the head.
 CALIBRATION = {
-    'head': Ordinal(-0.125, 0.125, 12.0),
-    'elbow': Ordinal(-0.125, 0.125, 12.0),
-    'wrist': Ordinal(-0.125, 0.125, 12.0),
-    'knee': Ordinal(-0.125, 0.125, 12.0),
-    'ankle': Ordinal(-0.125, 0.125, 12.0),
+    'head': Ordinal(-0.173, 0.075, 26.9),
+    'elbow': Ordinal(-0.072, 0.222, 11.0),
+    'wrist': Ordinal(-0.360, 0.178, 4.6),
+    'knee': Ordinal(-0.146, 0.180, 9.1),
+    'ankle': Ordinal(0.129, 0.383, 5.2),
 }
 
 
