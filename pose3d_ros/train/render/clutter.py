@@ -122,8 +122,8 @@ def _draw_shape(picture: NDArray, rng: np.random.Generator) -> None:
         angle = 0.0 if rng.random() < 0.6 else rng.uniform(0, np.pi)
         cv2.fillConvexPoly(picture, _box(at, half, angle), colour, cv2.LINE_AA, _SHIFT)
     elif kind < 0.75:
-        middle, axes = _fixed(at, half)
-        cv2.ellipse(picture, middle, np.abs(axes), float(rng.uniform(0, 180)), 0, 360, colour, -1, cv2.LINE_AA, _SHIFT)
+        middle, axes = _fixed(at, half).tolist()
+        cv2.ellipse(picture, middle, axes, float(rng.uniform(0, 180)), 0, 360, colour, -1, cv2.LINE_AA, _SHIFT)
     else:
         way = _direction(rng.uniform(0, np.pi)) * rng.uniform(0.1, 1.0) * size
         _line(picture, at - way, at + way, colour, rng.uniform(0.01, 0.06) * size)
@@ -141,7 +141,7 @@ def _draw_limb(picture: NDArray, rng: np.random.Generator) -> None:
     for a, b, colour in ((at, middle, cloth), (middle, end, skin if rng.random() < 0.6 else cloth)):
         _line(picture, a, b, colour.tolist(), width)
     if rng.random() < 0.5:
-        cv2.circle(picture, _fixed(end)[0], int(0.6 * width * 2**_SHIFT), skin.tolist(), -1, cv2.LINE_AA, _SHIFT)
+        cv2.circle(picture, _fixed(end)[0].tolist(), int(0.6 * width * 2**_SHIFT), skin.tolist(), -1, cv2.LINE_AA, _SHIFT)
 
 
 def _line(picture: NDArray, start: NDArray, end: NDArray, colour: Sequence[float], width: float) -> None:
