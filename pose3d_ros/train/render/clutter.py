@@ -141,7 +141,8 @@ def _draw_limb(picture: NDArray, rng: np.random.Generator) -> None:
     for a, b, colour in ((at, middle, cloth), (middle, end, skin if rng.random() < 0.6 else cloth)):
         _line(picture, a, b, colour.tolist(), width)
     if rng.random() < 0.5:
-        cv2.circle(picture, _fixed(end)[0].tolist(), int(0.6 * width * 2**_SHIFT), skin.tolist(), -1, cv2.LINE_AA, _SHIFT)
+        cv2.circle(picture, _fixed(end)[0].tolist(), int(0.6 * width * 2**_SHIFT), skin.tolist(), -1, cv2.LINE_AA,
+                   _SHIFT)
 
 
 def _line(picture: NDArray, start: NDArray, end: NDArray, colour: Sequence[float], width: float) -> None:
