@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 STEPS, WIDTH, DROPOUT, BATCH, PEOPLE = 4000, 192, 0.0, 256, 600_000
 # Those of train/parts.py, which would bring PyTorch with it; a test compares.
-ROWS = ('plain', 'baseline', 'progressive', 'attributes', 'attributes_detector')
+ROWS = ('plain', 'plain_l1', 'baseline', 'progressive', 'attributes', 'attributes_detector')
 DEPLOYED = 'attributes_detector'
 VALIDATION, CALIBRATION, CALIBRATION_SEED = 12_000, 8192, 2000
 
@@ -127,13 +128,15 @@ def export(args: argparse.Namespace) -> int:
         raise UserError(str(error)) from error
     lifter = export_parts.make_lifter(window, network)
     samples = make_samples(load_split(args, 'val'), CALIBRATION, np.random.default_rng(CALIBRATION_SEED), POPULATION)
-    factors = export_parts.calibrate(lifter, samples, parts.sample_evidence(args.variant, samples, CALIBRATION_SEED))
+    stature = (float(json.loads(metadata['stature'])[0]), float(json.loads(metadata['stature'])[1]))
+    factors = export_parts.calibrate(lifter, samples, parts.sample_evidence(args.variant, samples, CALIBRATION_SEED),
+                                     stature)
     path = args.onnx or args.out / 'parts.onnx'
     extra = {'data': ' '.join(file.name for file in args.data) + (
                  f' without {" ".join(args.leave_out)}' if args.leave_out else ''),
              'training_command': told['command'], 'lifter': metadata.get('training_command', '')}
     try:
-        difference = export_parts.export(lifter, path, extra)
+        difference = export_parts.export(lifter, path, extra, stature)
     except ExportError as error:
         raise UserError(str(error)) from error
     tell(path, difference, f"calibrated on the validation split: the lifter's standard deviations times "

@@ -54,9 +54,14 @@ class People:
         return len(self.features)
 
     @property
+    def confidence(self) -> NDArray[np.float32]:
+        """Confidences (N, 13) of the input joints, 0 where hidden."""
+        return self.features[:, 2:3 * len(INPUTS):3]
+
+    @property
     def whole(self) -> NDArray[np.bool_]:
         """Who is in view with all input joints (N,)."""
-        return np.asarray((self.features[:, 2:3 * len(INPUTS):3] > 0).all(axis=1))
+        return np.asarray((self.confidence > 0).all(axis=1))
 
     def where(self, chosen: NDArray | slice) -> People:
         """Return some of the people."""

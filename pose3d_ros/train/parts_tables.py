@@ -108,7 +108,7 @@ class _Result(nn.Module):
         return pose
 
 
-def latency(networks: Mapping[str, PartsNet], seconds: float = 8.0, rounds: int = 40) -> dict[str, Figures]:
+def latency(networks: Mapping[str, PartsNet], seconds: float, rounds: int = 40) -> dict[str, Figures]:
     """Return what one person costs in ONNX Runtime on one thread: `latency_us`, and `latency_ratio` over the baseline.
 
     The variants take turns, and ratios are those of medians within a round (their median over the rounds), so that
