@@ -39,7 +39,8 @@ THRESHOLD = 0.125
 
 PLANE_JOINTS = ('left_shoulder', 'right_shoulder', 'left_hip', 'right_hip', 'pelvis')
 # Who is so thin from the side that no plane can be told: second by first standard deviation of the five points, 0.47
-# at least in recorded people. And the plane must face roughly where the chest does, which shoulders and hips tell too.
+# at least in recorded people. And the plane must face roughly where the chest does, which the left sides of shoulders
+# and hips tell too, unless they contradict each other.
 _LEAST_WIDTH, _LEAST_COSINE = 0.1, 0.5
 
 
@@ -176,11 +177,11 @@ def _measure(points: Floats) -> tuple[Floats, Floats]:
     # Out of the chest: leftward x upward.
     chest = left[..., _NEXT] * up[..., _AFTER] - left[..., _AFTER] * up[..., _NEXT]
     along = (normal * chest).sum(axis=-1)
-    trunk = np.sqrt((up * up).sum(axis=-1))
-    known = (seen[..., :5].all(axis=-1) & (values[..., 1] > _LEAST_WIDTH ** 2 * values[..., 2]) & (trunk > 0)
-             & (along * along > _LEAST_COSINE ** 2 * (chest * chest).sum(axis=-1)))
+    high = (up * up).sum(axis=-1)
+    known = (seen[..., :5].all(axis=-1) & (values[..., 1] > _LEAST_WIDTH ** 2 * values[..., 2])
+             & (along * along > _LEAST_COSINE ** 2 * np.maximum((chest * chest).sum(axis=-1), high * values[..., 1])))
     distances = (made[..., 5:14, :] @ (np.sign(along)[..., None] * normal)[..., None])[..., 0]
-    return (np.where(known[..., None] & seen[..., 5:], distances, np.nan), np.where(known, trunk, np.nan))
+    return (np.where(known[..., None] & seen[..., 5:], distances, np.nan), np.where(known, np.sqrt(high), np.nan))
 
 
 def _squared(values: Floats) -> Floats:

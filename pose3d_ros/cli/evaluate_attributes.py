@@ -18,6 +18,7 @@ from pose3d_ros.cli.figures import add_json_option, print_table, write_json
 from pose3d_ros.cli.places import config_file
 from pose3d_ros.cli.sample_attributes import Agreement, agreement, detected_distances, reliability, true_distances
 from pose3d_ros.cli.video import VideoReader
+from pose3d_ros.runtime.engine import Wanted
 from pose3d_ros.runtime.store import ModelStore
 
 if TYPE_CHECKING:
@@ -53,19 +54,23 @@ def run(args: argparse.Namespace) -> int:
     """Detect, compare, print and write the JSON file."""
     if args.mocap and not args.fit:
         raise UserError('--mocap says how people usually move when errors are fitted: give --fit too')
-    folder = Path(ModelStore().path('sample'))
-    views = load_views(config_file(CALIBRATION))
-    videos = [VideoReader(folder / f'{view.name}.mp4') for view in views]
-    models = list(dict.fromkeys(args.models))
-    people = {model: detect(model, wanted(args), views, videos, args.frames)
-              for model in dict.fromkeys([REFERENCE_MODEL, *models])}
-    true = true_distances(views, people[REFERENCE_MODEL][1])
-    seen = {model: detected_distances(people[model][0]) for model in models}
-    table = fit(args, seen[models[0]], true, models[0]) if args.fit else None
-    figures = evaluate(true, seen, [view.name for view in views], table)
+    true, seen, cameras = measure(list(dict.fromkeys(args.models)), wanted(args), args.frames)
+    first = next(iter(seen))
+    figures = evaluate(true, seen, cameras, fit(args, seen[first], true, first) if args.fit else None)
     if args.json:
         write_json(args.json, figures)
     return 0
+
+
+def measure(models: list[str], engines: Wanted, frames: int) -> tuple[Floats, dict[str, Floats], list[str]]:
+    """Return the true distances (T, 9), those seen (V, T, 9) by each 2D model, and the names of the cameras."""
+    folder = Path(ModelStore().path('sample'))
+    views = load_views(config_file(CALIBRATION))
+    videos = [VideoReader(folder / f'{view.name}.mp4') for view in views]
+    people = {model: detect(model, engines, views, videos, frames)
+              for model in dict.fromkeys([REFERENCE_MODEL, *models])}
+    true = true_distances(views, people[REFERENCE_MODEL][1])
+    return true, {model: detected_distances(people[model][0]) for model in models}, [view.name for view in views]
 
 
 def fit(args: argparse.Namespace, seen: Floats, true: Floats, model: str) -> dict[str, Ordinal]:
