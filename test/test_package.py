@@ -150,8 +150,8 @@ def test_states_have_the_same_numbers_in_messages_and_records(name: str, states:
 
 
 @pytest.mark.parametrize(('names', 'record', 'sent', 'not_sent'), [
-    # Relative depth stays with the detector: it is of use to the lifter in the same process only.
-    (('Person2D', 'Joint2D'), Person2D, (PERSON_2D, JOINT_2D), {'depth'}),
+    # Relative depth and attributes stay with the detector: they are of use to the lifter in the same process only.
+    (('Person2D', 'Joint2D'), Person2D, (PERSON_2D, JOINT_2D), {'depth', 'attributes'}),
     (('Person3D', 'Joint3D'), Person3D, (PERSON_3D, JOINT_3D), set()),
 ])
 def test_messages_carry_the_fields_of_the_records(

@@ -121,7 +121,7 @@ class Lifter:
                 return []
             rays, confidence = rays[enough], confidence[enough]
         windows = self._past([person.id for person in people], rays, confidence, stamp_ns)
-        attributes = from_people(people) if self._takes_attributes else None
+        attributes = attributes_of(people) if self._takes_attributes else None
         position, covariance = self.run(*windows, up, landmarks=skeleton in OF_LANDMARKS, attributes=attributes)
         state, sure = joint_states(confidence)
         velocity = np.zeros_like(position)
@@ -193,3 +193,12 @@ class Lifter:
         output = self.engine.run(arrays)
         position = output['root'][:, None].astype(np.float64) + output['relative']
         return position, output['covariance'].astype(np.float64)
+
+
+def attributes_of(people: list[Person2D]) -> NDArray[np.float32]:
+    """Return the pose attributes (N, 9, 3) of people of one skeleton: the detector's own, or what its depth says."""
+    told = from_people(people)
+    for place, person in zip(told, people):
+        if person.attributes is not None:
+            place[:] = person.attributes
+    return told
