@@ -54,7 +54,7 @@ def export_images(network: MultiTaskNet, path: Path, extra: Mapping[str, str]) -
 def description(file: str, size: int) -> str:
     """Return the description of the file as a network of joints (docs/own_models.md)."""
     bones = '\n'.join(f'  - [{a}, {b}]' for a, b in HUMAN17.bones)
-    return f"""# The image network of pose3d: 17 joints as heat maps. Its attributes are not read here.
+    return f"""# The image network of pose3d: 17 joints as heat maps, and pose attributes.
 kind: joints
 file: {file}
 input:
@@ -63,6 +63,7 @@ input:
 head:
   type: heatmap
   outputs: [{OUTPUTS[0]}]
+  attributes: {OUTPUTS[1]}
   grid: centres
 joints: [{', '.join(HUMAN17.joints)}]
 bones:
