@@ -90,7 +90,7 @@ class ImageSet:
 def load_images(path: Path) -> ImageSet:
     """Read a set as `save` or `pose3d render` wrote it. Raises ImageSetError."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open('rb') as stream, np.load(stream, allow_pickle=False) as file:
             missing = [key for key in KEYS if key not in file]
             if missing:
                 raise ImageSetError(f'{path}: no {", ".join(missing)} in it; expected what `pose3d render` writes')
@@ -198,7 +198,7 @@ def stored(folder: Path, make: Callable[[Path], tuple[ImageSet, Skipped]]) -> tu
         part.replace(labels)
         return images, skipped
     try:
-        with np.load(labels, allow_pickle=False) as file:
+        with labels.open('rb') as stream, np.load(stream, allow_pickle=False) as file:
             crops = np.load(folder / IMAGES, mmap_mode='r')[:len(file['subject'])]
             return (ImageSet(crops, file['joints2d'], file['visible'], file['subject'],
                              file.get('joints3d'), str(file['domain'])),

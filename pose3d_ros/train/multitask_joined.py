@@ -107,7 +107,7 @@ def crop_cameras(images: ImageSet) -> NDArray[np.float32]:
         raise ImageSetError(f'{images.domain or "a set"} has no 3D joints, from which to tell the cameras of its crops')
     both = np.concatenate([images.joints3d[..., :2] / images.joints3d[..., 2:], images.joints2d],
                           axis=2).astype(np.float64)
-    known = np.isfinite(both).all(axis=2)[..., None]
+    known = np.asarray(np.isfinite(both).all(axis=2))[..., None]
     count = np.maximum(known.sum(axis=1), 1)
     mean = np.where(known, both, 0.0).sum(axis=1) / count                                    # (N, 4)
     off = np.where(known, both - mean[:, None], 0.0)
