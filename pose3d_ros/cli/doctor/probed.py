@@ -87,6 +87,7 @@ def _models(_: None) -> Iterator[Said]:
     from pose3d_ros.runtime.store import ModelStore
 
     yield from map(asdict, caches.models(ModelStore()))
+    yield from map(asdict, caches.lifters())
 
 
 def _cache(_: None) -> Iterator[Said]:
