@@ -61,7 +61,8 @@ def test_front_is_taken_for_on_plane_rather_than_for_back() -> None:
     truth = np.repeat([[FRONT], [BACK], [ON_PLANE], [UNKNOWN]], 9, axis=1).repeat(4000, axis=0)
     said = confused(truth, 0.5, np.random.default_rng(2))
     share = said.reshape(4, -1, 3).mean(axis=1)
-    np.testing.assert_allclose(share, [[0.5, 0.1, 0.4], [0.1, 0.5, 0.4], [0.25, 0.25, 0.5], [0, 0, 0]], atol=0.01)
+    expected = np.array([[0.5, 0.1, 0.4], [0.1, 0.5, 0.4], [0.25, 0.25, 0.5], [0.0, 0.0, 0.0]])
+    np.testing.assert_allclose(share, expected, atol=0.01)
     with pytest.raises(ValueError, match='accuracy'):
         confused(truth, 84.0, np.random.default_rng(2))
 

@@ -36,8 +36,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = subparsers.add_parser(
         'attributes', help="front, back or on-plane: pose attributes by a detector's depth, on the sample footage",
         description='Compares the pose attributes that follow from the relative depth of a 2D model (left and right as '
-                    'the tracker leaves them) with those of the triangulated joints, on the frames that the shipped '
-                    'calibration was not fitted to. The head is the middle of the ears.')
+                    'the tracker leaves them) with those of the triangulated joints, on the frames that the errors '
+                    'behind the calibration were not fitted to. The head is the middle of the ears.')
     parser.add_argument('--models', nargs='+', choices=BLAZEPOSE, default=['full', 'heavy'],
                         help='2D models to evaluate (default: full heavy); the first is blazepose in the figures')
     parser.add_argument('--fit', type=Path, metavar='JSON',
@@ -156,9 +156,10 @@ def evaluate(true: Floats, seen: dict[str, Floats], cameras: list[str],
     rows += [_row('-', 'everyday motion, with these errors', expected.figures('accuracy')),
              _row('-', 'everyday motion, most frequent', usual)]
     print_table(rows)
-    print(f'right in % of the labels; last frames: the last {len(true) - first} of each camera, none of which the '
-          'calibration has seen;\ncamera left out: calibrated on the other three, all frames; everyday motion: '
-          'recorded people, with the errors found on the sample')
+    print(f'right in % of the labels; last frames: the last {len(true) - first} of each camera, to which the errors '
+          'were not fitted;\ncamera left out: fitted to the other three, all frames (the stricter one: the last frames '
+          'are the same man, a moment later);\neveryday motion: simulated, recorded people with the errors found on '
+          'the sample')
     return {'frames': len(cameras) * (len(true) - first), **found}
 
 
