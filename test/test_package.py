@@ -30,7 +30,7 @@ KEYS = {'cv2': 'python3-opencv', 'numpy': 'python3-numpy', 'scipy': 'python3-sci
         'tqdm': 'python3-tqdm', 'onnxruntime': 'python3-onnxruntime-pip', 'tf2_ros': 'tf2_ros_py'}
 # Not in rosdep: `pose3d fetch` needs onnx (which brings google.protobuf) and tflite, and engines in half precision need
 # onnx; bags need rosbags (which brings apsw); training and TensorRT are optional.
-NO_KEY = {'onnx', 'google', 'tflite', 'rosbags', 'apsw', 'torch', 'onnxscript', 'tensorrt', 'pose3d_ros'}
+NO_KEY = {'onnx', 'google', 'tflite', 'rosbags', 'apsw', 'torch', 'onnxscript', 'cdflib', 'tensorrt', 'pose3d_ros'}
 # Needed without a Python import, and left to the user: RViz is not for robots without a screen.
 NOT_IMPORTED, LEFT_TO_THE_USER = {'rosidl_default_runtime'}, {'rviz2'}
 
