@@ -10,6 +10,7 @@ usual and as in the paper (10 per second); S1, S5, S6, S7, S8 are for training, 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,19 +51,19 @@ def load_human36m(folder: Path, subjects: Sequence[str], size: int, crops: Path,
     chosen, skipped = [], Skipped()
     for take in takes(folder, subjects):
         try:
-            chosen.append((take, positions(take.joints2d, 2), positions(take.joints3d, 3) / 1000))
+            chosen.append((take, positions(take.joints2d, 2, every), positions(take.joints3d, 3, every) / 1000))
         except ImageSetError as error:
             skipped = skipped.and_one(str(error))
-    file = CropFile(crops, max(sum(-(-len(flat) // every) for _, flat, _ in chosen), 1), size)
+    file = CropFile(crops, max(sum(len(flat) for _, flat, _ in chosen), 1), size)
     joints2d, joints3d, names = [], [], []
     for take, flat, deep in chosen:
         before = file.count
-        for moment, image in _frames(take.video, every, min(len(flat), len(deep))):
-            low, high = flat[moment].min(axis=0), flat[moment].max(axis=0)
+        for image, pixels, points in zip(_frames(take.video, every), flat, deep):
+            low, high = pixels.min(axis=0), pixels.max(axis=0)
             crop, crop_T_image = square_crop(image, 0.5 * (low + high), PADDING * float((high - low).max()), size)
             file.add(crop)
-            joints2d.append(moved(flat[moment], crop_T_image))
-            joints3d.append(deep[moment])
+            joints2d.append(moved(pixels, crop_T_image))
+            joints3d.append(points)
             names.append(take.subject)
         if file.count == before:
             skipped = skipped.and_one(f'{take.video} is missing or damaged')
@@ -84,15 +85,15 @@ def takes(folder: Path, subjects: Sequence[str]) -> Iterator[Take]:
                            features / 'D3_Positions_mono' / path.name)
 
 
-def positions(path: Path, axes: int) -> NDArray[np.float64]:
-    """Return joints (T, 17, axes) of a .cdf, in its unit. Raises ImageSetError."""
+def positions(path: Path, axes: int, every: int = 1) -> NDArray[np.float64]:
+    """Return joints (T, 17, axes) of every so manieth frame of a .cdf, in its unit. Raises ImageSetError."""
     try:
         import cdflib
     except ImportError as error:
         raise ImageSetError('reading Human3.6M needs cdflib: pip install cdflib') from error
     try:
         values = np.asarray(cdflib.CDF(path)['Pose'], np.float64)
-        joints = values.reshape(-1, 32, axes)[:, OF_32]
+        joints = values.reshape(-1, 32, axes)[::every, OF_32]
     except (OSError, ValueError, KeyError, IndexError) as error:
         raise ImageSetError(f'{path}: no joints of Human3.6M in it ({error})') from error
     if not np.isfinite(joints).all():
@@ -100,17 +101,17 @@ def positions(path: Path, axes: int) -> NDArray[np.float64]:
     return joints
 
 
-def _frames(path: Path, every: int, count: int) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-    """Yield every so manieth frame (RGB) of a video of at most count frames with its number; nothing if unreadable."""
+def _frames(path: Path, every: int) -> Iterator[NDArray[np.uint8]]:
+    """Yield every so manieth frame (RGB) of a video, until it ends or is damaged; nothing if it cannot be read."""
     video = cv2.VideoCapture(str(path))
     try:
-        for moment in range(count):
+        for moment in itertools.count():
             if not video.grab():
                 return
             if moment % every == 0:
                 there, image = video.retrieve()
                 if not there:
                     return
-                yield moment, np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+                yield np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
     finally:
         video.release()
