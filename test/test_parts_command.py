@@ -68,6 +68,7 @@ def test_the_table_has_every_variant_kind_of_joint_and_cost(data: Path, runs: Pa
         assert row['parameters'] > 0 and row['latency_us'] > 0 and row['latency_ratio'] > 0
     assert found['baseline']['over_baseline'] == 1 and found['baseline']['latency_ratio'] == 1
     assert found['latency_ratio'] == found['progressive']['latency_ratio']
+    assert found['refined_start'].keys() >= {'mpjpe_mm', 'wrist_mm'} <= found['refined_unknown'].keys()
     assert found['plain']['parameters'] == found['plain_l1']['parameters']
 
 

@@ -12,11 +12,13 @@ import numpy as np
 from pose3d_ros.cli.errors import UserError
 from pose3d_ros.cli.figures import add_json_option, print_table, write_json
 from pose3d_ros.cli.train import add_data_options, load_split, positive
+from pose3d_ros.cli.train_parts import add_lifter_option
 
 PEOPLE, SEED, FEWEST = 32768, 3000, 20
 LATENCY_S = 12.0  # in all
 NOTE = """mm, the pelvis at the origin, statures known, means over the seeds (+-: their deviation); mpjpe: all 17.
-attributes: classes right as often as from the paper's image network; attributes_detector: from relative depth."""
+attributes: classes right as often as from the paper's image network; attributes_detector: from relative depth; refined:
+the same, and the pose of the window lifter to begin with (_start); _unknown: the same without attributes."""
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -30,19 +32,21 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument('--split', choices=('val', 'test'), default='test', help='do not tune on test (default: test)')
     parser.add_argument('--people', type=positive, default=PEOPLE, metavar='N', help=f'drawn (default {PEOPLE})')
     parser.add_argument('--seed', type=int, default=SEED, help=f'of the people (default {SEED})')
+    add_lifter_option(parser, 'whose pose refined begins with')
     parser.add_argument('--threads', type=int, default=0, metavar='N', help='0: as many as there are cores')
     add_json_option(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate what there is, print the tables."""
+    from pose3d_ros.train.load_lifter import LifterFileError
     from pose3d_ros.train.loop import CheckpointError, limit_threads
 
     if args.threads:
         limit_threads(args.threads)
     try:
         found = evaluate(args)
-    except CheckpointError as error:
+    except (CheckpointError, LifterFileError) as error:
         raise UserError(str(error)) from error
     if args.json:
         write_json(args.json, found)
@@ -50,7 +54,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def evaluate(args: argparse.Namespace) -> dict[str, Any]:
-    """Return all figures by row; print the tables. Raises CheckpointError, UserError."""
+    """Return all figures by row; print the tables. Raises CheckpointError, LifterFileError, UserError."""
+    from pose3d_ros.train.load_lifter import fingerprint, load_lifter
     from pose3d_ros.train.parts_data import draw
     from pose3d_ros.train.parts_tables import latency, load_rows, measure, parameters
     from pose3d_ros.train.samples import EVALUATION
@@ -58,8 +63,12 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
     rows = load_rows(args.runs)
     if not rows:
         raise UserError(f'{args.runs} holds no training: train first (pose3d train parts --out {args.runs} ...)')
+    refined = {row.lifter for row in rows.values() if row.lifter}
+    if refined - {fingerprint(args.lifter)}:
+        raise UserError(f'{args.runs}: refined was trained on another lifter; give that one with --lifter')
     mocap = load_split(args, args.split)
-    people = draw(mocap, args.people, np.random.default_rng(args.seed), EVALUATION)
+    people = draw(mocap, args.people, np.random.default_rng(args.seed), EVALUATION,
+                  lifter=load_lifter(args.lifter)[0] if refined else None)
     whole = people.where(people.whole)
     if len(whole) < FEWEST:
         raise UserError(f'only {len(whole)} of {args.people} people are in view whole: raise --people')

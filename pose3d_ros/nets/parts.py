@@ -79,18 +79,30 @@ class PartsNet(nn.Module):
     variant: of VARIANTS. groups: joint indices of torso, proximal and distal joints, which together are all joints
     but the pelvis, joint 0. features: numbers that a person is shown as (window.Look.now). attributes: joints that have
     one; the variant `attributes` is told of them in every module. width: of a module's hidden layers; plain, one module
-    of two blocks, is as much wider as it takes for as many weights.
+    of two blocks, is as much wider as it takes for as many weights. refines: whether it is given a pose to begin with,
+    which every module sees, and from which it says how far off its joints are (not in the paper).
     """
 
     def __init__(self, variant: str, groups: Sequence[Sequence[int]], features: int, attributes: int = 9,
-                 width: int = 256, dropout: float = 0.0) -> None:
+                 width: int = 256, dropout: float = 0.0, refines: bool = False) -> None:
         super().__init__()
         self.variant, self.groups = variant, [list(group) for group in groups]
         self.parts = parts_of(variant, groups)
+        self.step = 1 if variant == 'plain' else len(groups)  # modules of a block
         self.told = CLASSES * attributes if variant == 'attributes' else 0
         blocks = 2 if variant == 'plain' else 1
         self.width = 8 * round(math.sqrt(2 * len(groups) / blocks) * width / 8) if variant == 'plain' else width
-        self.first = nn.Linear(features + self.told, len(self.parts) * self.width)
+        order = [joint for part in self.parts[:self.step] for joint in part.joints]
+        if sorted(order) != list(range(1, 1 + len(order))):
+            raise ValueError(f'groups {self.groups}: expected every joint but the pelvis (0) once')
+        self.joints, self.refines = 1 + len(order), refines
+        self.columns: Tensor  # where x, y, z of each joint lie in the pelvis and what the modules of a block say
+        self.register_buffer('columns', _coordinates([(order.index(joint) + 1) if joint else 0
+                                                      for joint in range(self.joints)]), persistent=False)
+        self.ordered: Tensor  # and the other way
+        self.register_buffer('ordered', _coordinates(order), persistent=False)
+
+        self.first = nn.Linear(features + self.told + refines * len(self.ordered), len(self.parts) * self.width)
         self.heard = nn.ModuleDict({
             str(number): nn.Linear(3 * sum(len(self.parts[source].joints) for source in part.sources), self.width,
                                    bias=False) for number, part in enumerate(self.parts) if part.sources})
@@ -99,34 +111,33 @@ class PartsNet(nn.Module):
         self.blocks = nn.ModuleList(nn.Sequential(*(Block(self.width, dropout) for _ in range(blocks)))
                                     for _ in self.parts)
         self.last = nn.ModuleList(small_linear(self.width, 3 * len(part.joints)) for part in self.parts)
-        order = [joint for part in self.parts[:1 if variant == 'plain' else len(groups)] for joint in part.joints]
-        if sorted(order) != list(range(1, 1 + len(order))):
-            raise ValueError(f'groups {self.groups}: expected every joint but the pelvis (0) once')
-        self.joints = 1 + len(order)
-        columns = [3 * (order.index(joint) + 1) + axis if joint else axis
-                   for joint in range(self.joints) for axis in range(3)]
-        self.columns: Tensor
-        self.register_buffer('columns', torch.tensor(columns), persistent=False)
 
-    def forward(self, features: Tensor, attributes: Tensor | None = None) -> list[Tensor]:
+    def forward(self, features: Tensor, attributes: Tensor | None = None, pose: Tensor | None = None) -> list[Tensor]:
         """Return the poses (N, 17, 3) of block I and block II; the last is the result (plain has no other).
 
         features (N, F); attributes (N, 9, 3): probabilities of front, back, on-plane, zeros where unknown; None is
-        unknown throughout. Variants without attributes do not look at them.
+        unknown throughout. Variants without attributes do not look at them. pose (N, 17, 3): to begin with, for a
+        network that refines one (ValueError without it).
         """
+        shown, start = [features], []
         if self.told:
             told = features.new_zeros(len(features), self.told) if attributes is None else attributes
-            features = torch.cat([features, told.reshape(-1, self.told)], dim=1)
-        shown = self.first(features).split(self.width, dim=1)
+            shown.append(told.reshape(-1, self.told))
+        if self.refines:
+            if pose is None:
+                raise ValueError('a network that refines a pose needs one')
+            shown.append(pose.reshape(-1, 3 * self.joints).index_select(1, self.ordered))
+            start = list(shown[-1].split([3 * len(part.joints) for part in self.parts[:self.step]], dim=1))
+        parts = self.first(torch.cat(shown, dim=1)).split(self.width, dim=1)
         places: list[Tensor] = []
         for number, part in enumerate(self.parts):
-            hidden = shown[number]
+            hidden = parts[number]
             if part.sources:
                 hidden = hidden + self.heard[str(number)](torch.cat([places[source] for source in part.sources], dim=1))
             hidden = self.blocks[number](self.drop(self.norms[number](hidden).relu()))
-            places.append(self.last[number](hidden))
-        step = 1 if self.variant == 'plain' else len(self.groups)
-        return [self._pose(places[start:start + step]) for start in range(0, len(places), step)]
+            place = self.last[number](hidden)
+            places.append(place + start[number % self.step] if self.refines else place)
+        return [self._pose(places[block:block + self.step]) for block in range(0, len(places), self.step)]
 
     def _pose(self, places: list[Tensor]) -> Tensor:
         """Return joints (N, 17, 3) in their order, the pelvis at 0, of what the modules of a block say."""
@@ -158,7 +169,8 @@ class PartsLifter(nn.Module):
 
     Arguments and results are WindowLifter's, and attributes (N, 9, 3) besides: probabilities of front, back, on-plane,
     zeros where unknown. The pose is the mean of what comes of the people and of their mirror images; mirror (9): each
-    attribute joint's namesake on the other side. Covariances are the window lifter's, times a factor per joint.
+    attribute joint's namesake on the other side. A PartsNet that refines begins with the window lifter's pose, which
+    knows of the past. Covariances are the window lifter's, times a factor per joint.
     """
 
     def __init__(self, window: WindowLifter, parts: PartsNet, mirror: Sequence[int]) -> None:
@@ -173,22 +185,28 @@ class PartsLifter(nn.Module):
         unit = self.window.answer(look, turned, facing, both_ways=True)
         size, sigma = stature[:, None, :1], stature[:, None, 1:]
         turn = facing * size
-        relative, root = self.pose(look, attributes) @ turn, unit.root @ turn
+        relative, root = self.pose(look, attributes, unit.relative) @ turn, unit.root @ turn
         factor = (self.window.trust * turn.transpose(1, 2))[:, None] @ (self.spread * unit.factor)
         along = ((root + relative) * (sigma / size))[..., None]
         covariance = factor @ factor.transpose(2, 3) + along @ along.transpose(2, 3)
         return relative, root.reshape(-1, 3), covariance
 
-    def pose(self, look: Look, attributes: Tensor) -> Tensor:
-        """Return joints (N, 17, 3) in statures against the pelvis, in the frame of the turned camera."""
+    def pose(self, look: Look, attributes: Tensor, start: Tensor) -> Tensor:
+        """Return joints (N, 17, 3) in statures against the pelvis, before the turned camera, and so is start."""
+        flip, other = start.new_tensor([-1.0, 1.0, 1.0]), self.window.mirror_out
         now = look.both_ways(self.window.mirror_in).now()
         told = torch.cat([attributes, attributes[:, self.mirror]]) if self.parts.told else None
-        poses = self.parts(now, told)[-1].reshape(2, -1, self.window.joints_out, 3)
-        flip = now.new_tensor([-1.0, 1.0, 1.0])
-        return 0.5 * (poses[0] + poses[1][:, self.window.mirror_out] * flip)
+        begin = torch.cat([start, start[:, other] * flip]) if self.parts.refines else None
+        poses = self.parts(now, told, begin)[-1].reshape(2, -1, self.window.joints_out, 3)
+        return 0.5 * (poses[0] + poses[1][:, other] * flip)
 
     def folded(self) -> PartsLifter:
         """Return a copy for export."""
         network = copy.deepcopy(self).eval()
         network.window, network.parts = network.window.folded(), network.parts.folded()
         return network
+
+
+def _coordinates(joints: Sequence[int]) -> Tensor:
+    """Return where x, y and z of joints lie in a row of coordinates."""
+    return torch.tensor([3 * joint + axis for joint in joints for axis in range(3)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -74,6 +75,15 @@ def load_lifter(path: Path | None = None) -> tuple[WindowLifter, dict[str, str]]
     if not off <= PARITY_LIMIT_M:
         raise LifterFileError(f'{path}: its weights, read back, are off by {1000 * off:.1f} mm; {CURE}')
     return network, metadata
+
+
+def fingerprint(path: Path | None = None) -> str:
+    """Return what tells a lifter's file (None: the one that ships) from others. Raises LifterFileError."""
+    path = lifter_file() if path is None else path
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    except OSError as error:
+        raise LifterFileError(f'{path} cannot be read ({error.strerror}); {CURE}') from error
 
 
 def _weights(model: onnx.ModelProto) -> dict[str, Tensor]:

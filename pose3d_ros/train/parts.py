@@ -43,6 +43,7 @@ class Row:
     evidence: '' for nothing, 'published' for classes that are right as often as the paper's image network, 'detector'
     for what relative depth of a detector amounts to. unknown: share of people of whom nothing is told, as before a
     detector without depth. squared: whether squared errors are minimised, as by Martinez et al., instead of equation 6.
+    refines: whether it begins with the pose of a window lifter.
     """
 
     purpose: str
@@ -50,32 +51,36 @@ class Row:
     evidence: str = ''
     unknown: float = 0.0
     squared: bool = False
+    refines: bool = False
 
 
-DEPLOYED = 'attributes_detector'
+DEPLOYED = 'refined'
 ROWS = {
     'plain': Row('residual network of Martinez et al. 2017, with their loss', 'plain', squared=True),
     'plain_l1': Row('the same with the loss of the others', 'plain'),
     'baseline': Row('a module per group, no dependence: equation 7', 'baseline'),
     'progressive': Row('equations 4 and 5', 'progressive'),
     'attributes': Row("equations 4 and 5, attributes as often right as the paper's", 'attributes', 'published'),
-    DEPLOYED: Row('equations 4 and 5, attributes from relative depth', 'attributes', 'detector', 0.15),
+    'attributes_detector': Row('equations 4 and 5, attributes from relative depth', 'attributes', 'detector', 0.15),
+    DEPLOYED: Row('the same, beginning with the pose of the lifter that ships', 'attributes', 'detector', 0.15,
+                  refines=True),
 }
 
 
 @dataclass(frozen=True)
 class PartsSettings:
-    """The network and its steps."""
+    """The network and its steps. lifter: fingerprint of the lifter whose pose is refined, '' for none."""
 
     width: int = 192
     dropout: float = 0.0
     batch: int = 256
+    lifter: str = ''
 
 
-def make_network(variant: str, settings: PartsSettings) -> PartsNet:
+def make_network(row: Row, settings: PartsSettings) -> PartsNet:
     """Return a network for the package's joints, freshly initialised."""
     groups = [[HUMAN17.index(joint) for joint in group if joint != HUMAN17.joints[0]] for group in DOF_GROUPS]
-    return PartsNet(variant, groups, FEATURES, len(ATTRIBUTE_JOINTS), settings.width, settings.dropout)
+    return PartsNet(row.variant, groups, FEATURES, len(ATTRIBUTE_JOINTS), settings.width, settings.dropout, row.refines)
 
 
 def batches(people: People, row: Row, settings: PartsSettings,
@@ -85,6 +90,8 @@ def batches(people: People, row: Row, settings: PartsSettings,
     while True:
         chosen = order.integers(len(people), size=settings.batch)
         batch = {'features': people.features[chosen], 'pose': people.pose[chosen]}
+        if row.refines:
+            batch['start'] = people.start[chosen]
         if row.evidence:
             batch['attributes'] = evidence(row.evidence, people.distances[chosen],
                                            people.confidence[chosen], chance, row.unknown)
@@ -117,7 +124,8 @@ def evidence_of(row: Row, people: People, seed: int) -> NDArray[np.float32] | No
 
 def loss(network: PartsNet, batch: dict[str, Tensor], squared: bool = False) -> Tensor:
     """Return equation 6: the mean absolute error of both blocks, added; or the same of squared errors."""
-    errors = [(pose - batch['pose'])[:, 1:] for pose in network(batch['features'], batch.get('attributes'))]
+    errors = [(pose - batch['pose'])[:, 1:] for pose in network(
+        batch['features'], batch.get('attributes'), batch.get('start'))]
     return torch.stack([(SQUARED * error.square() if squared else error.abs()).mean() for error in errors]).sum()
 
 
@@ -129,7 +137,8 @@ def predict(network: PartsNet, people: People, attributes: NDArray | None = None
     for start in range(0, len(people), ALONG):
         part = slice(start, start + ALONG)
         told = None if attributes is None else torch.from_numpy(attributes[part])
-        found.append(network(torch.from_numpy(people.features[part]), told)[-1].numpy())
+        begin = torch.from_numpy(people.start[part]) if network.refines else None
+        found.append(network(torch.from_numpy(people.features[part]), told, begin)[-1].numpy())
     return np.concatenate(found) * people.stature[:, None, None]
 
 
@@ -153,6 +162,12 @@ def joint_errors(network: PartsNet, people: People, attributes: NDArray | None =
     return np.asarray(np.linalg.norm(predict(network, people, attributes) - truth, axis=2), dtype=np.float64)
 
 
+def start_errors(people: People) -> NDArray[np.float64]:
+    """Return the same of the poses that people start from."""
+    off = (people.start - people.pose) * people.stature[:, None, None]
+    return np.asarray(np.linalg.norm(off, axis=2), dtype=np.float64)
+
+
 def validate(network: PartsNet, people: People, attributes: NDArray | None) -> dict[str, float]:
     """Return MPJPE in mm of everybody, and of those in view whole."""
     errors = 1000 * joint_errors(network, people, attributes).mean(axis=1)
@@ -166,8 +181,8 @@ def train(name: str, people: People, validation: People, out: Path, settings: Pa
     torch.manual_seed(loop.seed)
     told = evidence_of(row, validation, VALIDATION_SEED)
     identity = {'network': 'parts', 'row': name, 'width': settings.width, 'dropout': settings.dropout,
-                'batch': settings.batch}
-    run = Run(make_network(row.variant, settings), loop, identity, command)
+                'batch': settings.batch, 'lifter': settings.lifter}
+    run = Run(make_network(row, settings), loop, identity, command)
     return fit(run, lambda network, batch: loss(cast(PartsNet, network), batch, row.squared),
                lambda rng: batches(people, row, settings, rng),
                lambda network: validate(cast(PartsNet, network), validation, told), out, minutes, quiet)
@@ -179,7 +194,7 @@ def load_trained(path: Path) -> tuple[PartsNet, dict[str, Any]]:
     try:
         told = state['identity']
         settings = PartsSettings(width=told['width'], dropout=told['dropout'], batch=told['batch'])
-        network = make_network(ROWS[told['row']].variant, settings)
+        network = make_network(ROWS[told['row']], settings)
         network.load_state_dict(state['result'])
     except (KeyError, RuntimeError) as error:
         raise CheckpointError(f'{path} is not a checkpoint of the parts network ({error})') from error

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,6 @@ from pose3d_ros.train.lifter import LifterSettings, known_up
 from pose3d_ros.train.mocap import Mocap
 from pose3d_ros.train.samples import STEADY, Samples, SampleSettings, Scenes, detect, make_scenes
 
-FILE = 'people.npz'
 POOL = 8192   # people drawn at a time
 USES = 2      # of each person and camera, every time with other errors and hidden joints
 KNOW_UP = 0.5  # share of people whose upward direction is told
@@ -42,13 +41,15 @@ class People:
 
     features (N, 46): what the network is shown (nets/window.py, Look.now); pose (N, 17, 3): the truth against the
     pelvis in statures, in the frame of the camera turned towards the person; distances (N, 9): of the attribute joints
-    to the torso plane in trunk lengths, NaN where it cannot be told; stature (N,) m.
+    to the torso plane in trunk lengths, NaN where it cannot be told; stature (N,) m; start (N, 17, 3): what a window
+    lifter makes of them, in the unit and frame of pose, or (N, 0, 3) where none was asked.
     """
 
     features: NDArray[np.float32]
     pose: NDArray[np.float32]
     distances: NDArray[np.float32]
     stature: NDArray[np.float32]
+    start: NDArray[np.float32]
 
     def __len__(self) -> int:
         return len(self.features)
@@ -75,17 +76,21 @@ def viewer() -> WindowLifter:
 
 
 def draw(mocap: Mocap, count: int, rng: np.random.Generator, settings: SampleSettings, uses: int = 1,
-         weights: NDArray | None = None, know_up: float = 0.0) -> People:
+         weights: NDArray | None = None, know_up: float = 0.0, lifter: WindowLifter | None = None) -> People:
     """Draw people, each seen `uses` times with other errors and hidden joints; count: of all that comes out.
 
-    weights: the chance of each frame of the motion capture; know_up: share whose upward direction is told.
+    weights: the chance of each frame of the motion capture; know_up: share whose upward direction is told; lifter: who
+    says what to start from, shown the past of these people too; without one, no past is drawn.
     """
-    settings, window = replace(settings, window=STEADY), viewer()
+    window = lifter or viewer()
+    if lifter is None:
+        settings = replace(settings, window=STEADY)
     told = replace(LifterSettings(), know_up=know_up)
     parts = []
     for left in range(count, 0, -POOL * uses):
-        scenes = _newest(make_scenes(mocap, -(-min(left, POOL * uses) // uses), rng, settings, weights))
-        parts += [_shown(detect(scenes, rng, settings), window, told, rng) for _ in range(uses)]
+        scenes = make_scenes(mocap, -(-min(left, POOL * uses) // uses), rng, settings, weights)
+        scenes = _newest(scenes) if lifter is None else scenes
+        parts += [_shown(detect(scenes, rng, settings), window, lifter is not None, told, rng) for _ in range(uses)]
     everybody = [np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(People)]
     return People(*everybody).where(rng.permutation(len(everybody[0]))[:count])
 
@@ -97,19 +102,24 @@ def _newest(scenes: Scenes) -> Scenes:
 
 
 @torch.no_grad()
-def _shown(samples: Samples, window: WindowLifter, told: LifterSettings, rng: np.random.Generator) -> People:
+def _shown(samples: Samples, window: WindowLifter, start: bool, told: LifterSettings,
+           rng: np.random.Generator) -> People:
     up, landmarks = known_up(samples.up, told, rng), samples.landmarks[:, None]
-    look, _, turn = window.look(*map(torch.from_numpy, (samples.rays, samples.confidence, samples.age, up, landmarks)))
+    look, turned, turn = window.look(*map(torch.from_numpy, (samples.rays, samples.confidence, samples.age, up,
+                                                             landmarks)))
     pose = samples.relative @ turn.numpy().transpose(0, 2, 1) / samples.stature[:, None, None]
-    return People(look.now().numpy(), pose, relative_distances(samples.points).astype(np.float32), samples.stature)
+    begin = (window.answer(look, turned, turn, both_ways=True).relative.numpy() if start
+             else np.zeros((len(samples), 0, 3), np.float32))
+    return People(look.now().numpy(), pose, relative_distances(samples.points).astype(np.float32), samples.stature,
+                  begin)
 
 
-def kept(folder: Path, identity: Mapping[str, Any], make: Any) -> People:
-    """Return the people of a folder's file, or make them (a function without arguments) and write it.
+def kept(path: Path, identity: Mapping[str, Any], make: Callable[[], People]) -> People:
+    """Return the people of a file, or make them and write it.
 
     identity: what they were drawn from and how (JSON values). Raises PeopleError where the file has other people.
     """
-    path, wanted = folder / FILE, json.dumps(dict(identity), sort_keys=True)
+    wanted = json.dumps(dict(identity), sort_keys=True)
     if path.exists():
         try:
             with np.load(path, allow_pickle=False) as data:
@@ -120,8 +130,8 @@ def kept(folder: Path, identity: Mapping[str, Any], make: Any) -> People:
             raise PeopleError(f'{path} has people drawn otherwise: {found}, not {wanted}; use another --out')
         return people
     people = make()
-    folder.mkdir(parents=True, exist_ok=True)
-    part = path.with_name('.part.npz')
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f'.{path.stem}.part.npz')
     np.savez(part, identity=np.array(wanted), **{field.name: getattr(people, field.name) for field in fields(People)})
     part.replace(path)
     return people

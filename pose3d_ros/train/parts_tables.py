@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -20,11 +20,10 @@ from pose3d_ros.nets.parts import CLASSES, PartsNet
 from pose3d_ros.skeleton import HUMAN17
 from pose3d_ros.train.loop import CHECKPOINT, CheckpointError
 from pose3d_ros.train.onnx_file import write_checked
-from pose3d_ros.train.parts import FEATURES, ROWS, evidence_of, folder, joint_errors, load_trained
+from pose3d_ros.train.parts import FEATURES, ROWS, evidence_of, folder, joint_errors, load_trained, start_errors
 from pose3d_ros.train.parts_data import People
 
 KINDS = ('hip', 'spine', 'thorax', 'shoulder', 'head', 'elbow', 'knee', 'wrist', 'ankle')  # Table 6's columns
-FEATURES_NAME, ATTRIBUTES_NAME, POSE_NAME = 'features', 'attributes', 'pose'
 
 Figures = dict[str, float]
 
@@ -33,15 +32,16 @@ Figures = dict[str, float]
 class TrainedRow:
     """The trainings of one row by seed, and what their checkpoints say of them."""
 
-    networks: dict[int, PartsNet] = field(default_factory=dict)
-    steps: int = 0
-    width: int = 0
+    networks: dict[int, PartsNet]
+    steps: int
+    width: int
+    lifter: str
 
 
 def load_rows(runs: Path) -> dict[str, TrainedRow]:
     """Return the rows that a folder of `pose3d train parts` holds, in the order of the table.
 
-    Raises CheckpointError, also where the trainings of the folder differ in length.
+    Raises CheckpointError, also where trainings that are compared differ in length.
     """
     rows: dict[str, TrainedRow] = {}
     lengths = set()
@@ -50,9 +50,10 @@ def load_rows(runs: Path) -> dict[str, TrainedRow]:
             if path.parent.name != folder(name, int(path.parent.name.rpartition('-')[2])):
                 continue
             network, told = load_trained(path)
-            row = rows.setdefault(name, TrainedRow(steps=told['steps'], width=told['width']))
+            row = rows.setdefault(name, TrainedRow({}, told['steps'], told['width'], told.get('lifter', '')))
             row.networks[int(told['seed'])] = network
-            lengths.add(told['steps'])
+            if not ROWS[name].refines:
+                lengths.add(told['steps'])
     if len(lengths) > 1:
         raise CheckpointError(f'{runs}: trainings of {", ".join(map(str, sorted(lengths)))} steps cannot be compared; '
                               'train on, the same command continues')
@@ -63,12 +64,17 @@ def measure(rows: Mapping[str, TrainedRow], people: People, seed: int) -> dict[s
     """Return the errors of each row in mm, means over its seeds, and their standard deviations (`_std`).
 
     Poses are compared with the pelvis at the origin and the statures known. `over_baseline`: MPJPE over the baseline's,
-    the mean of the ratios of trainings with the same seed.
+    the mean of the ratios of trainings with the same seed. A row that refines brings two more: what it starts from
+    (`_start`), and what it makes of people of whom no attributes are known (`_unknown`).
     """
     found: dict[str, dict[int, Figures]] = {}
     for name, row in rows.items():
         told = evidence_of(ROWS[name], people, seed)
         found[name] = {number: _kinds(joint_errors(network, people, told)) for number, network in row.networks.items()}
+        if ROWS[name].refines:
+            found[f'{name}_start'] = {0: _kinds(start_errors(people))}
+            found[f'{name}_unknown'] = {number: _kinds(joint_errors(network, people))
+                                        for number, network in row.networks.items()}
     table = {}
     for name, runs in found.items():
         table[name] = {'n': float(len(people))}
@@ -76,7 +82,7 @@ def measure(rows: Mapping[str, TrainedRow], people: People, seed: int) -> dict[s
             values = [run[key] for run in runs.values()]
             table[name] |= {key: statistics.fmean(values),
                             f'{key}_std': statistics.stdev(values) if values[1:] else 0.0}
-        shared = [number for number in runs if number in found.get('baseline', {})]
+        shared = [number for number in runs if number in found.get('baseline', {}) and name in ROWS]
         if shared:
             ratios = [runs[number]['mpjpe_mm'] / found['baseline'][number]['mpjpe_mm'] for number in shared]
             table[name]['over_baseline'] = statistics.fmean(ratios)
@@ -103,8 +109,8 @@ class _Result(nn.Module):
         super().__init__()
         self.network = network.folded()
 
-    def forward(self, features: Tensor, attributes: Tensor | None = None) -> Tensor:
-        pose: Tensor = self.network(features, attributes)[-1]
+    def forward(self, features: Tensor, attributes: Tensor | None = None, start: Tensor | None = None) -> Tensor:
+        pose: Tensor = self.network(features, attributes, start)[-1]
         return pose
 
 
@@ -117,10 +123,13 @@ def latency(networks: Mapping[str, PartsNet], seconds: float, rounds: int = 40) 
     rng = np.random.default_rng(0)
     features = rng.standard_normal((1, FEATURES), dtype=np.float32)
     attributes = rng.random((1, len(ATTRIBUTE_JOINTS), CLASSES), dtype=np.float32)
+    start = rng.standard_normal((1, len(HUMAN17), 3), dtype=np.float32)
     calls = {}
     with TemporaryDirectory() as place:
         for name, network in networks.items():
-            shown = {FEATURES_NAME: features} | ({ATTRIBUTES_NAME: attributes} if network.told else {})
+            shown = {'features': features} | ({'attributes': attributes} if network.told else {})
+            if network.refines:
+                shown['start'] = start
             session = _session(_Result(network).eval(), shown, Path(place) / f'{name}.onnx')
             calls[name] = (session, shown)
     times: dict[str, list[float]] = {name: [] for name in calls}
@@ -143,7 +152,7 @@ def _session(network: nn.Module, shown: Mapping[str, NDArray], path: Path) -> on
         with torch.no_grad():
             return float(np.abs(network(*example).numpy() - again.run(None, dict(shown))[0]).max())
 
-    write_checked(network, example, path, tuple(shown), (POSE_NAME,), {}, deviation)
+    write_checked(network, example, path, tuple(shown), ('pose',), {}, deviation)
     return onnxruntime.InferenceSession(str(path), options, providers=['CPUExecutionProvider'])
 
 
