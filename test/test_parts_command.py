@@ -73,7 +73,9 @@ def test_the_table_has_every_variant_kind_of_joint_and_cost(data: Path, runs: Pa
 
 
 def test_what_cannot_be_compared_is_refused(data: Path, runs: Path, tmp_path: Path,
+                                            monkeypatch: pytest.MonkeyPatch,
                                             capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(command, 'VALIDATION', 200)
     assert evaluate(data, tmp_path / 'nothing') == 1
     assert 'train first' in capsys.readouterr().err
     assert evaluate(data, runs, '--people', '5') == 1
@@ -83,7 +85,7 @@ def test_what_cannot_be_compared_is_refused(data: Path, runs: Path, tmp_path: Pa
         assert train(data, longer, '--steps', steps, '--variants', name) == 0
     assert evaluate(data, longer) == 1
     assert 'cannot be compared' in capsys.readouterr().err
-    assert train(data, longer, '--people', '300') == 1
+    assert train(data, longer, '--people', '300', '--variants', 'plain') == 1
     assert 'use another --out' in capsys.readouterr().err
     assert train(data, longer, '--dropout', '1.5') == 1
     assert '--dropout' in capsys.readouterr().err
@@ -102,6 +104,9 @@ def test_export_joins_the_training_with_a_lifter(data: Path, runs: Path, tmp_pat
     export(network, window, {'training_command': 'window'}, (1.5, 0.2))
     path = tmp_path / 'parts.onnx'
     told = ['export', 'parts', '--data', str(data), '--out', str(runs), '--lifter', str(window), '--seed', '1']
+    assert main(told) == 1
+    assert 'refine another lifter' in capsys.readouterr().err
+    told += ['--variant', 'attributes_detector']
     assert main([*told, '--onnx', str(path)]) == 0
     assert 'calibrated' in capsys.readouterr().out
     model = onnx.load(str(path))
@@ -110,7 +115,7 @@ def test_export_joins_the_training_with_a_lifter(data: Path, runs: Path, tmp_pat
     assert json.loads(metadata['stature']) == [1.5, 0.2]
     assert metadata['lifter'] == 'window' and '--seed 1' in metadata['training_command']
     assert str(data.parent) not in metadata['training_command']
-    assert main([*told[:-1], '7']) == 1
+    assert main([*told, '--seed', '7']) == 1
     assert 'does not exist' in capsys.readouterr().err
     assert main([*told[:6], '--lifter', str(path.with_name('none.onnx'))]) == 1
     assert 'none.onnx' in capsys.readouterr().err
