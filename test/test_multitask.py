@@ -32,7 +32,7 @@ from pose3d_ros.train.multitask import (  # noqa: E402
     train,
 )
 from pose3d_ros.train.multitask_augment import ONLY_2D, WITH_3D, Augmentation, vary  # noqa: E402
-from pose3d_ros.train.multitask_figures import attribute_accuracy, most_frequent, pckh, pose_figures  # noqa: E402
+from pose3d_ros.train.multitask_figures import attribute_accuracy, most_frequent, pckh, pose_figures, sides  # noqa: E402
 from pose3d_ros.train.multitask_joined import (  # noqa: E402
     JoinedNet,
     JoinedSettings,
@@ -284,6 +284,7 @@ def test_accuracies_are_shares_of_what_is_known() -> None:
     images = people(5)
     assert pckh(images.joints2d, images) == 1.0
     assert pckh(images.joints2d + 20, images) == 0.0
+    assert sides(images.joints2d, images) == 1.0 and sides(images.joints2d[:, HUMAN17.mirror], images) == 0.0
     far = images.joints2d.copy()
     far[:, ::2] += 20
     assert pckh(far, images) == pytest.approx(8 / 17)

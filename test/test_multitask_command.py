@@ -68,7 +68,7 @@ def test_tables_of_what_was_trained(folder: Path, tmp_path: Path, capsys: pytest
 
 
 def test_several_runs_are_averaged() -> None:
-    row = {'mean': 0.5, 'pckh': 0.8, 'error_px': 2.0, 'second': 0.1}
+    row = {'mean': 0.5, 'pckh': 0.8, 'error_px': 2.0, 'second': 0.1, 'sides': 0.5}
     runs = [{'mixed': {'a': row, 'b': {**row, 'second': 0.7}}},
             {'mixed': {'a': {**row, 'mean': 0.6}, 'b': {**row, 'second': 0.9}}}]
     found = evaluate_parts_images.summary(runs, ['a', 'b'], {})

@@ -89,11 +89,11 @@ def summary(runs: Runs, sets: Sequence[str], always: Mapping[str, Mapping[str, f
 
     found = {'attribute_accuracy': {'rendered': {**table({kind: kind for kind in KINDS}), ALWAYS: dict(always)}},
              'attribute_accuracy_spread': table({'mean': 'mean'}, spread=True),
-             'joints_2d': table({'pckh': 'pckh', 'error_px': 'error_px'}),
+             'joints_2d': table({'pckh': 'pckh', 'error_px': 'error_px', 'sides': 'sides'}),
              'joints_3d': table({'before_mm': 'mpjpe_mm', 'after_mm': 'joined_mpjpe_mm',
                                  'before_true_attributes_mm': 'mpjpe_true_attributes_mm',
                                  'after_true_attributes_mm': 'joined_mpjpe_true_attributes_mm'}),
-             'joined': table({'attributes_mean': 'joined_mean', 'pckh': 'joined_pckh'})}
+             'joined': table({'attributes_mean': 'joined_mean', 'pckh': 'joined_pckh', 'sides': 'joined_sides'})}
     if len(sets) == 2:
         found['domain_classifier'] = {
             strategy: {'accuracy': sum(1 - a + b for a, b in zip(told, others)) / (2 * len(told))}
@@ -111,9 +111,10 @@ def _print(figures: Mapping[str, Any], sets: Sequence[str]) -> None:
         print_table([['', *KINDS], *([strategy, *(f'{100 * row.get(kind, float("nan")):.1f}' for kind in KINDS)]
                                      for strategy, row in rows)])
     print('\njoints in the image')
-    print_table([['', *(f'{name} {what}' for name in sets for what in ('PCKh, %', 'px'))],
-                 *([strategy, *(cell for name in sets for cell in (f'{100 * row[name]["pckh"]:.1f}',
-                                                                   f'{row[name]["error_px"]:.2f}'))]
+    print_table([['', *(f'{name} {what}' for name in sets for what in ('PCKh, %', 'px', 'sides, %'))],
+                 *([strategy, *(cell for name in sets for cell in (
+                     f'{100 * row[name]["pckh"]:.1f}', f'{row[name]["error_px"]:.2f}',
+                     f'{100 * row[name]["sides"]:.1f}'))]
                    for strategy, row in figures['joints_2d'].items())])
     if figures.get('domain_classifier'):
         print('\nimages of which the classifier tells the domain: ' + ', '.join(

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from pose3d_ros.attributes import KIND_OF, KINDS, UNKNOWN, attributes
+from pose3d_ros.detect.heads import decode_heatmaps
 from pose3d_ros.nets.hourglass import MultiTaskNet, soft_argmax
 from pose3d_ros.nets.parts import PartsNet
 from pose3d_ros.skeleton import HUMAN17
@@ -30,11 +31,13 @@ Figures = dict[str, float]
 
 @dataclass(frozen=True)
 class Predicted:
-    """What a network says of N images: joints2d (N, 17, 2) px; attributes (N, 9, 3) probabilities; second (N,):
+    """What a network says of N images: joints2d (N, 17, 2) px, of soft-argmax, as the 3D network is told; peaks (N, 17,
+    2) px, where the hills are highest, as robots read heat maps; attributes (N, 9, 3) probabilities; second (N,):
     probability that it is an image of the second domain.
     """
 
     joints2d: NDArray[np.float32]
+    peaks: NDArray[np.float32]
     attributes: NDArray[np.float32]
     second: NDArray[np.float32]
 
@@ -46,7 +49,9 @@ def predict(network: MultiTaskNet, images: NDArray[np.uint8]) -> Predicted:
     for start in range(0, len(images), PART):
         with torch.no_grad():
             answers = network(as_input(torch.from_numpy(np.ascontiguousarray(images[start:start + PART]))))
-        found.append((soft_argmax(answers.heatmaps[-1]).numpy(), answers.attributes.softmax(dim=2).numpy(),
+        maps = answers.heatmaps[-1]
+        peaks = decode_heatmaps(maps.numpy(), (network.size, network.size), grid='centres').points
+        found.append((soft_argmax(maps).numpy(), peaks.astype(np.float32), answers.attributes.softmax(dim=2).numpy(),
                       answers.domain.softmax(dim=1)[:, 1].numpy()))
     return Predicted(*(np.concatenate(parts) for parts in zip(*found)))
 
@@ -74,20 +79,35 @@ def pckh(predicted: NDArray, images: ImageSet) -> float:
     The head reaches from the neck to its top; MPII has boxes instead, which other sets lack.
     """
     off = np.linalg.norm(predicted - images.joints2d, axis=-1)
+    return _share(off < 0.5 * head_lengths(images)[:, None], images.visible & np.isfinite(off))
+
+
+def sides(predicted: NDArray, images: ImageSet) -> float:
+    """Return the share of visible left and right joints that are nearer to where they are than to their namesake.
+
+    Of those that are at least a head's length apart in the image; half of them is guessing.
+    """
+    other = images.joints2d[:, HUMAN17.mirror]
+    apart = np.linalg.norm(other - images.joints2d, axis=-1) > head_lengths(images)[:, None]    # never of middle joints
+    nearer = np.linalg.norm(predicted - images.joints2d, axis=-1) < np.linalg.norm(predicted - other, axis=-1)
+    return _share(nearer, apart & images.visible)
+
+
+def head_lengths(images: ImageSet) -> NDArray[np.float64]:
+    """Return the length (N,) px of every head, at least LEAST_HEAD of the body."""
     box = np.nanmax(images.joints2d, axis=1) - np.nanmin(images.joints2d, axis=1)
     head = np.linalg.norm(images.joints2d[:, HEAD[0]] - images.joints2d[:, HEAD[1]], axis=-1)
-    length = np.fmax(head, LEAST_HEAD * box.max(axis=1))
-    return _share(off < 0.5 * length[:, None], images.visible & np.isfinite(off))
+    return np.asarray(np.fmax(head, LEAST_HEAD * box.max(axis=1)))
 
 
 def image_figures(network: MultiTaskNet, images: ImageSet) -> Figures:
-    """Return accuracies on a set: `pckh`, `error_px` (mean of visible joints), `second` (share that the classifier
-    takes for the second domain), and where there is 3D those of the attributes, with their names."""
+    """Return accuracies on a set: `pckh`, `error_px` (mean of visible joints), `sides`, `second` (share that the
+    classifier takes for the second domain), and where there is 3D those of the attributes, with their names."""
     found = predict(network, images.images)
-    off = np.linalg.norm(found.joints2d - images.joints2d, axis=-1)
+    off = np.linalg.norm(found.peaks - images.joints2d, axis=-1)
     seen = images.visible & np.isfinite(off)
-    figures = {'pckh': pckh(found.joints2d, images), 'error_px': float(off[seen].mean()) if seen.any() else np.nan,
-               'second': float((found.second > 0.5).mean())}
+    figures = {'pckh': pckh(found.peaks, images), 'error_px': float(off[seen].mean()) if seen.any() else np.nan,
+               'sides': sides(found.peaks, images), 'second': float((found.second > 0.5).mean())}
     if images.joints3d is not None:
         figures |= attribute_accuracy(found.attributes, attributes(images.joints3d))
     return figures
