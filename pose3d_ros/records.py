@@ -98,6 +98,8 @@ class Person2D:
     depth (J,) relative depth towards (-) or away from (+) the camera against the mid-hip, in px of the source image, as
     far as the detector gives it; all NaN for a joint that is out of view. box (4,) px: x0, y0, x1, y1.
     id: 0 until the tracker has given one. swapped: left and right were exchanged here, of some joints at least.
+    attributes (9, 3): probabilities of front, back and on-plane as in attributes.py, where the detector gives them
+    itself (zeros: unknown); None for all others.
     """
 
     skeleton: Skeleton
@@ -111,9 +113,12 @@ class Person2D:
     id: int = 0
     state: PersonState = PersonState.TENTATIVE
     swapped: bool = False
+    attributes: NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
         joints = len(self.skeleton)
+        if self.attributes is not None and self.attributes.shape != (9, 3):
+            raise ValueError(f'attributes is {self.attributes.shape}, expected (9, 3)')
         for name, shape in (('pixels', (joints, 2)), ('rays', (joints, 2)), ('sigma', (joints,)),
                             ('joint_confidence', (joints,)), ('depth', (joints,)), ('box', (4,))):
             if getattr(self, name).shape != shape:
@@ -125,7 +130,28 @@ class Person2D:
         if joints is not None:
             order = np.where(joints, order, np.arange(len(order)))
         return replace(self, pixels=self.pixels[order], rays=self.rays[order], sigma=self.sigma[order],
-                       joint_confidence=self.joint_confidence[order], depth=self.depth[order], swapped=True)
+                       joint_confidence=self.joint_confidence[order], depth=self.depth[order], swapped=True,
+                       attributes=self._mirrored_attributes(order))
+
+    def _mirrored_attributes(self, order: NDArray[np.intp]) -> NDArray[np.float64] | None:
+        """Return the attributes after the joints (J,) were put in this order.
+
+        Where shoulders and hips change sides, the chest is where the back was: front becomes back. Where only the ones
+        or the others do, the detector saw a twisted trunk, and nothing is known.
+        """
+        from pose3d_ros.attributes import ATTRIBUTE_JOINTS, ATTRIBUTE_MIRROR, BACK, FRONT, ON_PLANE  # which imports us
+
+        if self.attributes is None:
+            return None
+        moved = dict(zip(self.skeleton.joints, order != np.arange(len(order))))
+        trunk = [moved.get(f'left_{joint}', False) for joint in ('shoulder', 'hip')]
+        if any(trunk) != all(trunk):
+            return np.zeros_like(self.attributes)
+        own = np.array([moved.get(joint, False) for joint in ATTRIBUTE_JOINTS])
+        told = self.attributes[np.where(own, ATTRIBUTE_MIRROR, np.arange(len(ATTRIBUTE_JOINTS)))]
+        if all(trunk):
+            told[:, [FRONT, BACK, ON_PLANE]] = told[:, [BACK, FRONT, ON_PLANE]]
+        return told
 
 
 @dataclass(frozen=True)

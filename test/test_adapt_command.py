@@ -29,7 +29,7 @@ from pose3d_ros.cli.site_clocks import check_clocks
 from pose3d_ros.cli.video import VideoWriter
 from pose3d_ros.fuse.extrinsics.tracks import JOINTS
 from pose3d_ros.fuse.views import View
-from pose3d_ros.lift import INPUTS, SHIPPED
+from pose3d_ros.lift import INPUTS, lifter_file
 from pose3d_ros.records import Frame, Person2D
 from pose3d_ros.skeleton import BLAZEPOSE33
 
@@ -37,7 +37,6 @@ torch = pytest.importorskip('torch')
 
 from pose3d_ros.train import adapt  # noqa: E402
 from pose3d_ros.train.adapt_judge import figures_of, per_camera  # noqa: E402
-from pose3d_ros.train.load_lifter import shipped_lifter  # noqa: E402
 from pose3d_ros.train.site import SiteRecording  # noqa: E402
 
 NAMES = ('front', 'left', 'right')
@@ -68,7 +67,7 @@ class Training:
         gain = 1 - figures['after']['crossview_px'] / figures['before']['crossview_px']
         path = out / 'lifter.onnx'
         if gain > 0:
-            path.write_bytes(shipped_lifter().read_bytes())
+            path.write_bytes(lifter_file().read_bytes())
         else:
             path.unlink(missing_ok=True)
         (out / 'log.csv').write_text('step,seconds,loss,across,across_before,best\n50,1,2,3,4,3\n100,2,2,2.5,4,2.5\n')
@@ -169,7 +168,7 @@ def test_a_bag_with_tf_gives_lifter_card_and_report(bag: Path, tmp_path: Path, b
     assert call(tmp_path, str(bag), '--frame', 'map', '--json', str(tmp_path / 'f.json'), '--steps', '7') == 0
     assert {path.name for path in tmp_path.iterdir()} >= OUTPUTS
     (site, lifter, settings, mocap, _, command), = better.calls
-    assert site.cameras == NAMES and lifter is None and mocap is None and settings.steps == 7
+    assert site.cameras == NAMES and lifter == lifter_file() and mocap is None and settings.steps == 7
     assert command == 'pose3d adapt bag --frame map --hold-out 0.4 --steps 7'
     # The world is that of TF, in which the cameras move: where they see the walker is where he is, in map.
     points = site.reference()
@@ -179,7 +178,7 @@ def test_a_bag_with_tf_gives_lifter_card_and_report(bag: Path, tmp_path: Path, b
     hip = walk(seconds)[:, JOINTS.index('left_hip')] + np.stack([0.3 * seconds, 0 * seconds, 0 * seconds], axis=1)
     assert np.nanmax(np.linalg.norm(world[:, INPUTS.index('left_hip')] - hip, axis=1)) < 0.01
     said = capsys.readouterr().out
-    assert 'Better by ' in said and 'lifter_model:=' in said
+    assert 'Better by ' in said and 'lifter:=' in said
     assert 0.2 < json.loads((tmp_path / 'f.json').read_text())['crossview_gain'] < 0.8
 
 
@@ -194,7 +193,7 @@ def test_the_report_holds_all_by_itself_and_the_card_says_what_the_lifter_is(bag
         assert name in text
     assert 'is short (1.0 s)' in text
     card = (tmp_path / 'lifter.md').read_text()
-    for name in ('comes with pose3d_ros', 'recording: bag', 'front, left, right', 'pose3d adapt bag', 'lifter_model'):
+    for name in ('comes with pose3d_ros', 'recording: bag', 'front, left, right', 'pose3d adapt bag', 'lifter: '):
         assert name in card
 
 
@@ -211,7 +210,7 @@ def test_where_nothing_improves_the_old_weights_are_kept_and_the_report_says_so(
     # What was tried is nowhere shown as what there is now.
     assert '<th>kept</th><th>tried</th>' in text and 'px kept, ' in text and not re.search('(px|<th>)[ ,]*after', text)
     out = capsys.readouterr().out
-    assert 'Kept the old weights' in out and 'lifter_model:=' not in out.split('Kept', 1)[1]
+    assert 'Kept the old weights' in out and 'lifter:=' not in out.split('Kept', 1)[1]
 
 
 def test_videos_are_detected_in_once_and_their_frames_are_in_the_report(videos: list[str], tmp_path: Path,
@@ -309,10 +308,9 @@ def test_places_of_a_file_are_taken_and_people_nobody_shares_are_refused(bag: Pa
 
 
 def test_the_shipped_lifter_is_never_written_to(bag: Path, tmp_path: Path, better: Training) -> None:
-    before = shipped_lifter().read_bytes()
-    assert shipped_lifter().name == SHIPPED
+    before = lifter_file().read_bytes()
     assert call(tmp_path, str(bag), '--frame', 'map') == 0
-    assert shipped_lifter().read_bytes() == before
+    assert lifter_file().read_bytes() == before
 
 
 def test_stopped_while_detecting_the_same_command_detects_in_the_cameras_that_are_left(
@@ -417,7 +415,7 @@ def watched(**late: float) -> dict[str, list[View]]:
 def test_a_lifter_to_start_from_is_checked_first_and_never_overwritten(
         videos: list[str], tmp_path: Path, seeing: Seeing, capsys: pytest.CaptureFixture[str]) -> None:
     own, wrong = tmp_path / 'lifter.onnx', tmp_path / 'wrong.onnx'
-    own.write_bytes(shipped_lifter().read_bytes())
+    own.write_bytes(lifter_file().read_bytes())
     wrong.write_bytes(b'none')
     for path, reason in ((own, 'would be overwritten'), (wrong, 'is no readable ONNX file')):
         assert call(tmp_path, *videos, '--lifter', str(path)) == 1

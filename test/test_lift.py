@@ -34,7 +34,7 @@ LOWER = ('left_knee', 'right_knee', 'left_ankle', 'right_ankle')
 class KnownNetwork:
     """An engine that gives fixed outputs, and keeps what it was asked."""
 
-    provider, precision = 'CPUExecutionProvider', 'fp32'
+    provider, precision, inputs = 'CPUExecutionProvider', 'fp32', ENGINE_INPUTS
     input_shapes = {'rays': (None, WINDOW, len(INPUTS), 2)}  # noqa: RUF012 (as an engine has it)
 
     def __init__(self, points: NDArray, **metadata: str) -> None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pose3d_ros.detect import regions as rois
 from pose3d_ros.detect.crops import fill_rgb, warp
-from pose3d_ros.detect.poses import Poses
+from pose3d_ros.detect.poses import Poses, no_attributes
 from pose3d_ros.runtime.engine import Engine
 from pose3d_ros.skeleton import BLAZEPOSE33
 
@@ -77,7 +77,8 @@ def decode(outputs: dict[str, NDArray], maps: NDArray) -> Poses:
         depth=values[:, :JOINTS, 2] * scale,
         person=np.where(sound, person, 0.0),
         middle=pixels[:, NEXT_MIDDLE],
-        rim=pixels[:, NEXT_RIM])
+        rim=pixels[:, NEXT_RIM],
+        attributes=no_attributes(len(person)))
 
 
 def confidence(peak: NDArray, spread: NDArray, visibility: NDArray, scale: NDArray) -> NDArray[np.float64]:

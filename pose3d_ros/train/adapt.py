@@ -209,7 +209,6 @@ def adapt(site: SiteRecording, out: Path, lifter: Path | None = None, settings: 
     old = (mean, deviation)
     learnt, held = site.split(settings.hold_out)
     out.mkdir(parents=True, exist_ok=True)
-    (out / ADAPTED).unlink(missing_ok=True)
     trust = float(network.trust)
     replay = Replay(network, mocap, settings.seed, settings.replay_samples)
     said = unlifted(network, held)
@@ -239,6 +238,8 @@ def adapt(site: SiteRecording, out: Path, lifter: Path | None = None, settings: 
         export(new.lifter, path, {**_kept(metadata), 'adapted_command': command, 'adaptation': json.dumps({
             name: figures[name] for name in ('crossview_gain', 'mrpe_gain', 'chosen_step', 'stature_before_m')})},
             new.stature)
+    else:  # only now: a call that fails leaves what an earlier one made
+        (out / ADAPTED).unlink(missing_ok=True)
     reason = _reason(verdict.better, result, verdict.margin, verdict.change, new.step)
     return Report(verdict.better, reason, path, figures, held, before, after, reference)
 

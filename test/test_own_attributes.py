@@ -1,0 +1,137 @@
+"""One's own network that gives pose attributes beside joints: they reach the lifter, and keep to the body's sides."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import blob_networks as blobs
+import numpy as np
+import onnx
+import own_files
+import pytest
+from blob_networks import Person
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+from synthetic import CAMERA, body, placed, seen
+
+from pose3d_ros.attributes import ATTRIBUTE_JOINTS, ATTRIBUTE_MIRROR, BACK, FRONT, ON_PLANE, attributes, from_people
+from pose3d_ros.camera import Camera
+from pose3d_ros.detect.description import DescriptionError
+from pose3d_ros.detect.own import open_reader
+from pose3d_ros.detect.people import to_people
+from pose3d_ros.detect.top_down import TopDownReader
+from pose3d_ros.lift.lifter import attributes_of
+from pose3d_ros.runtime.engine import Wanted
+from pose3d_ros.skeleton import BLAZEPOSE33, HUMAN17
+
+CPU = Wanted(runtime='cpu', threads=1)
+TOLD = np.random.default_rng(3).dirichlet(np.ones(3), 9).astype(np.float32)
+UPPER = [joint for joint in BLAZEPOSE33.joints if joint.endswith(('shoulder', 'elbow', 'wrist'))]
+ARMS = [joint for joint in UPPER if not joint.endswith('shoulder')]
+NOT_READ = {'head.attributes': ''}
+Opener = Callable[..., TopDownReader]
+
+
+@pytest.fixture(scope='module')
+def heat(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp('network') / 'heat.onnx'
+    blobs.export(blobs.Joints(own_files.JOINTS_SIZE, 'heatmap'), own_files.JOINTS_SIZE, path, ['heat'])
+    return path
+
+
+@pytest.fixture
+def opened(heat: Path, tmp_path: Path) -> Opener:
+    """Return what opens the network with a further output: the same values for everybody."""
+    def open_it(values: NDArray = TOLD, **changes: object) -> TopDownReader:
+        model = onnx.load(str(heat))
+        for name, value in (('told', values[None]), ('first', np.array([0])), ('rest', np.array(values.shape))):
+            model.graph.initializer.append(numpy_helper.from_array(value, name))
+        model.graph.node.extend([
+            helper.make_node('Shape', ['heat'], ['heat_shape']),
+            helper.make_node('Gather', ['heat_shape', 'first'], ['people']),
+            helper.make_node('Concat', ['people', 'rest'], ['whole'], axis=0),
+            helper.make_node('Expand', ['told', 'whole'], ['attributes'])])
+        model.graph.output.insert(0, helper.make_tensor_value_info('attributes', TensorProto.FLOAT,
+                                                                   ['N', *values.shape]))
+        onnx.save(model, str(tmp_path / 'both.onnx'))
+        described = {'file': 'both.onnx', 'head.attributes': 'attributes', **changes}
+        return open_reader(own_files.write(tmp_path, own_files.HEAT, described), CPU)
+    return open_it
+
+
+def people_of(reader: TopDownReader):
+    """Return the people that the network reads in a painted image with two."""
+    drawn = [Person(300.3, 250.7, 300.0), Person(110.0, 230.2, 180.0)]
+    image = blobs.paint(drawn)
+    wanted = np.array([[person.x, person.y, 1.25 * person.height, 0.0] for person in drawn])
+    poses, = reader([(image, wanted)])
+    reader.engine.close()
+    return to_people(poses, reader.skeleton, Camera(image.shape[1], image.shape[0], 500.0, 500.0, 320.0, 240.0))
+
+
+def test_attributes_are_read_beside_the_joints_and_are_what_the_lifter_is_told(opened: Opener) -> None:
+    people = people_of(opened())
+    assert len(people) == 2 and (from_people(people) == 0).all()    # no depth
+    np.testing.assert_allclose(attributes_of(people), [TOLD, TOLD])
+    np.testing.assert_allclose(people[0].pixels, people_of(opened(**{**NOT_READ, 'head.outputs': ['heat']}))[0].pixels)
+
+
+@pytest.mark.parametrize('changes', [{'head.attributes': None}, NOT_READ])
+def test_who_does_not_name_them_has_none(opened: Opener, changes: dict[str, object]) -> None:
+    people = people_of(opened(**{**changes, 'head.outputs': ['heat']}))
+    assert [person.attributes for person in people] == [None, None] and (attributes_of(people) == 0).all()
+
+
+@pytest.mark.parametrize('bad', [np.nan, 7.0, -3.0])
+def test_what_is_no_probability_counts_as_nothing(opened: Opener, bad: float) -> None:
+    values = TOLD.copy()
+    values[2, 1] = bad
+    assert [person.attributes for person in people_of(opened(values))] == [None, None]
+
+
+@pytest.mark.parametrize(('changes', 'told'), [
+    ({'head.attributes': 'sides'}, "head.attributes names 'sides'"),
+    ({'head.attributes': 'heat', 'head.outputs': ['heat']}, 'leave head.attributes out')])
+def test_an_output_that_is_not_there_or_holds_something_else_is_refused(opened: Opener, changes: dict[str, object],
+                                                                        told: str) -> None:
+    with pytest.raises(DescriptionError, match=told):
+        opened(**changes)
+
+
+def test_where_the_whole_body_changes_sides_front_becomes_back() -> None:
+    # True joints of somebody who faces the camera; named the other way round, they are those of somebody who faces
+    # away, and the attributes are what the joints so named are labelled as.
+    points = np.random.default_rng(5).normal(0, 0.02, (17, 3)) + _human(placed(body(0.9, 1.0), 0.0, 4.0))
+    points[HUMAN17.indices(['left_wrist', 'right_wrist']), 2] -= 0.4    # both towards the camera
+    own, other = (np.eye(3)[attributes(each)] for each in (points, points[HUMAN17.mirror]))
+    person = replace(seen(placed(body(), 0.0, 4.0)), attributes=own)
+    np.testing.assert_array_equal(person.mirrored().attributes, other)
+    assert (own.argmax(axis=1) != other.argmax(axis=1)).any() and (own.argmax(axis=1) == ON_PLANE).any()
+    np.testing.assert_array_equal(person.mirrored().mirrored().attributes, own)
+
+
+def test_where_only_the_arms_do_the_chest_stays_where_it_is() -> None:
+    person = replace(seen(placed(body(), 0.0, 4.0)), attributes=TOLD.astype(float))
+    arms = np.isin(BLAZEPOSE33.joints, ARMS)
+    of_arms = np.isin(ATTRIBUTE_JOINTS, ARMS)
+    expected = np.where(of_arms[:, None], TOLD[ATTRIBUTE_MIRROR], TOLD)
+    np.testing.assert_allclose(person.mirrored(arms).attributes, expected)
+    # A trunk whose shoulders alone change sides was seen twisted: nothing is known of it.
+    assert (person.mirrored(np.isin(BLAZEPOSE33.joints, UPPER)).attributes == 0).all()
+    assert seen(placed(body(), 0.0, 4.0)).mirrored().attributes is None
+    with pytest.raises(ValueError, match='attributes'):
+        replace(person, attributes=TOLD[:5])
+    assert {FRONT, BACK, ON_PLANE} == {0, 1, 2} and CAMERA.width == 1280
+
+
+def _human(points: NDArray) -> NDArray:
+    """Return joints (17, 3) of HUMAN17 of BlazePose's (33, 3), as far as attributes need them."""
+    def at(*names: str) -> NDArray:
+        return points[BLAZEPOSE33.indices(names)].mean(axis=0)
+
+    middle = {'pelvis': at('left_hip', 'right_hip'), 'thorax': at('left_shoulder', 'right_shoulder'),
+              'head': at('left_ear', 'right_ear')}
+    middle |= {'spine': (middle['pelvis'] + middle['thorax']) / 2, 'neck': middle['thorax']}
+    return np.array([middle[joint] if joint in middle else at(joint) for joint in HUMAN17.joints])
