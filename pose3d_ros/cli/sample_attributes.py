@@ -87,7 +87,7 @@ def agreement(said: Floats, truth: NDArray) -> Agreement:
     measures = np.full((4, len(KINDS)), np.nan)
     known = np.zeros(len(KINDS), dtype=np.int64)
     for kind in range(len(KINDS)):
-        joints = np.flatnonzero(KIND_OF == kind)
+        joints = np.flatnonzero(kind == KIND_OF)
         chance, right = said[:, joints].reshape(-1, 3), truth[:, joints].ravel()
         told = (chance.sum(axis=1) > 0.5) & (right != UNKNOWN)
         known[kind] = told.sum()
