@@ -44,10 +44,6 @@ PLANE_JOINTS = ('left_shoulder', 'right_shoulder', 'left_hip', 'right_hip', 'pel
 _LEAST_WIDTH, _LEAST_COSINE = 0.1, 0.5
 
 
-# What BlazePose says of depth, times this, is in px of the image: its bodies are three times too deep (docs/parts.md).
-DEPTH_SCALE = 0.3
-
-
 @dataclass(frozen=True)
 class Ordinal:
     """What a detector's signed distance d [trunk lengths] says: P(front) = s(slope (d - front)), P(back) =
@@ -105,8 +101,8 @@ def labels(distances: ArrayLike, threshold: float = THRESHOLD) -> NDArray[np.int
 def from_person(person: Person2D) -> NDArray[np.float32]:
     """Return the probabilities (9, 3) of front, back and on-plane that a detector's relative depth speaks for.
 
-    Zeros where nothing is known: a detector without depth, a trunk or a joint out of view. A person whose sides were
-    exchanged since detection gets those of the person as detected, sides exchanged.
+    Zeros where nothing is known: a detector without depth, a trunk or a joint out of view, a person whose sides were
+    exchanged since detection (whoever takes a back for a front is wrong in depth too; docs/parts.md).
     """
     return from_people([person])[0]
 
@@ -141,13 +137,11 @@ def seen_distances(people: Sequence[Person2D]) -> Floats:
     points *= square[:, None, None] / (points @ hips[:, :, None])
     on_image = np.maximum(_squared(_DIAGONALS @ pixels), 1e-9)
     per_px = np.sqrt(_squared(_DIAGONALS @ points[:, :4]) / (on_image * square))
-    points *= 1.0 + (DEPTH_SCALE * per_px)[:, None, None] * depth
+    points *= 1.0 + per_px[:, None, None] * depth
     middles = 0.5 * (points[:, 2:6:2] + points[:, 3:6:2])  # of hips and ears: pelvis and head
     distances, trunk = _measure(np.concatenate([points[:, :4], middles, points[:, 6:]], axis=1))
-    # A detector that takes a back for a front lays out the whole body the other way round, in depth too. Where its
-    # sides were put right since, the depth was not.
-    turned = np.array([-1.0 if person.swapped else 1.0 for person in people])
-    return np.asarray(distances * (turned / trunk)[:, None])
+    trunk[[person.swapped for person in people]] = np.nan
+    return np.asarray(distances / trunk[:, None])
 
 
 def probabilities(distances: ArrayLike, calibration: Mapping[str, Ordinal] | None = None) -> Floats:

@@ -125,33 +125,16 @@ class Person2D:
                 raise ValueError(f'{name} is {getattr(self, name).shape}, expected {shape} for {self.skeleton.name}')
 
     def mirrored(self, joints: NDArray[np.bool_] | None = None) -> Person2D:
-        """Return the same measurements with left and right names exchanged, of all joints or of those (J,) given."""
+        """Return the same measurements with left and right names exchanged, of all joints or of those (J,) given.
+
+        What the detector said of front and back, it said of a body that faces the other way: nothing is known of that.
+        """
         order = self.skeleton.mirror
         if joints is not None:
             order = np.where(joints, order, np.arange(len(order)))
         return replace(self, pixels=self.pixels[order], rays=self.rays[order], sigma=self.sigma[order],
                        joint_confidence=self.joint_confidence[order], depth=self.depth[order], swapped=True,
-                       attributes=self._mirrored_attributes(order))
-
-    def _mirrored_attributes(self, order: NDArray[np.intp]) -> NDArray[np.float64] | None:
-        """Return the attributes after the joints (J,) were put in this order.
-
-        Where shoulders and hips change sides, the chest is where the back was: front becomes back. Where only the ones
-        or the others do, the detector saw a twisted trunk, and nothing is known.
-        """
-        from pose3d_ros.attributes import ATTRIBUTE_JOINTS, ATTRIBUTE_MIRROR, BACK, FRONT, ON_PLANE  # which imports us
-
-        if self.attributes is None:
-            return None
-        moved = dict(zip(self.skeleton.joints, order != np.arange(len(order))))
-        trunk = [moved.get(f'left_{joint}', False) for joint in ('shoulder', 'hip')]
-        if any(trunk) != all(trunk):
-            return np.zeros_like(self.attributes)
-        own = np.array([moved.get(joint, False) for joint in ATTRIBUTE_JOINTS])
-        told = self.attributes[np.where(own, ATTRIBUTE_MIRROR, np.arange(len(ATTRIBUTE_JOINTS)))]
-        if all(trunk):
-            told[:, [FRONT, BACK, ON_PLANE]] = told[:, [BACK, FRONT, ON_PLANE]]
-        return told
+                       attributes=None if self.attributes is None else np.zeros_like(self.attributes))
 
 
 @dataclass(frozen=True)
