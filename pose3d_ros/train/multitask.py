@@ -52,7 +52,7 @@ class MultiTaskSettings:
     attribute: float = 1.0
     domain: float = 1.0
     reversal: float = 0.3
-    loop: LoopSettings = LoopSettings(steps=4000, optimiser='rmsprop', learning_rate=1e-3, warm_up=100,
+    loop: LoopSettings = LoopSettings(steps=4000, optimiser='rmsprop', learning_rate=3e-3, warm_up=100,
                                       schedule='cosine', weight_decay=0.0, average=0.99, validate_every=500)
 
 
