@@ -52,7 +52,7 @@ def seen(points: NDArray, view: View) -> Person2D:
     local = points @ view.camera_T_world[:3, :3].T + view.camera_T_world[:3, 3]
     pixels = CAMERA.project(local)
     hips = local[BLAZEPOSE33.indices(['left_hip', 'right_hip'])].mean(axis=0)
-    depth = (local[:, 2] / hips[2] - 1) * CAMERA.fx / 0.3
+    depth = (local[:, 2] / hips[2] - 1) * CAMERA.fx
     return Person2D(BLAZEPOSE33, pixels, CAMERA.undistort(pixels), np.full(33, 3.0), np.full(33, 0.9), depth,
                     np.concatenate([pixels.min(axis=0), pixels.max(axis=0)]), 0.9)
 
