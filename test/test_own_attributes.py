@@ -93,7 +93,8 @@ def test_what_is_no_probability_counts_as_nothing(opened: Opener, bad: float) ->
 
 @pytest.mark.parametrize(('changes', 'told'), [
     ({'head.attributes': 'sides'}, "head.attributes names 'sides'"),
-    ({'head.attributes': 'heat', 'head.outputs': ['heat']}, 'leave head.attributes out')])
+    ({'head.attributes': 'heat', 'head.outputs': ['heat']}, 'leave head.attributes out'),
+    ({'head.type': 'simcc'}, r'two outputs, but the network has one \(heat\)')])
 def test_an_output_that_is_not_there_or_holds_something_else_is_refused(opened: Opener, changes: dict[str, object],
                                                                         told: str) -> None:
     with pytest.raises(DescriptionError, match=told):

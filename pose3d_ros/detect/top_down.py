@@ -167,10 +167,14 @@ class TopDownReader:
 def _outputs(spec: JointsDescription, engine: Engine) -> tuple[str, ...]:
     """Return the names of the outputs that are read."""
     count = 2 if spec.head == 'simcc' else 1
-    if not spec.outputs and len(engine.outputs) < count:
+    left = [name for name in engine.outputs if name != spec.attributes]
+    if not left:
+        raise DescriptionError(f'{spec.source}: head.attributes names {spec.attributes!r}, the only output, so none is '
+                               'left for joints; leave it out')
+    if not spec.outputs and len(left) < count:
         raise DescriptionError(f'{spec.source}: head.type is simcc, which has two outputs, but the network has one '
-                               f'({engine.outputs[0]}); head.type may be heatmap')
-    names = spec.outputs or tuple(name for name in engine.outputs if name != spec.attributes)[:count]
+                               f'({left[0]}); head.type may be heatmap')
+    names = spec.outputs or tuple(left[:count])
     for key, name in (*(('head.outputs', name) for name in names), ('head.attributes', spec.attributes)):
         if name and name not in engine.outputs:
             raise DescriptionError(f'{spec.source}: {key} names {name!r}, but the network has '
