@@ -120,6 +120,11 @@ def test_attributes_of_keypoints_are_those_given_or_unknown() -> None:
     given = np.random.default_rng(0).dirichlet(np.ones(3), (3, 9))
     lifter.lift(pixels, np.ones((3, 33)), CAMERA, attributes=given)
     np.testing.assert_allclose(shown(network)[ATTRIBUTES], given[[0, 2]], rtol=1e-6)
+    gone = given.copy()
+    gone[2, 4, 1], given[2, 4] = np.nan, 0
+    lifter.lift(pixels, np.ones((3, 33)), CAMERA, attributes=gone)
+    np.testing.assert_allclose(shown(network)[ATTRIBUTES], given[[0, 2]], rtol=1e-6)
+    assert np.isnan(gone[2, 4, 1])    # what is handed in stays as it is
     lifter.lift(pixels, np.ones((3, 33)), CAMERA)
     assert (shown(network)[ATTRIBUTES] == 0).all()
     with pytest.raises(ValueError, match=r'\(3, 9, 3\)'):

@@ -62,9 +62,14 @@ def stature_of(engine: Engine) -> tuple[float, float]:
         for what, name, joints in wanted:
             found = tuple(json.loads(engine.metadata[name]))
             if found != joints:
-                raise LiftModelError(f'the lifting model {what} {", ".join(found)}; expected {", ".join(joints)}; '
-                                     f'{_CURE}')
-        value, sigma = map(float, json.loads(engine.metadata['stature']))
+                raise LiftModelError(f'the lifting model {what} {", ".join(map(str, found))}; expected '
+                                     f'{", ".join(joints)}; {_CURE}')
+        name = 'stature'
+        value, sigma = map(float, json.loads(engine.metadata[name]))
+    except LiftModelError:
+        raise
     except KeyError as error:
         raise LiftModelError(f'the lifting model has no metadata {error}: export it with `pose3d export`') from None
+    except (TypeError, ValueError) as error:
+        raise LiftModelError(f'metadata {name} of the lifting model cannot be read ({error}); {_CURE}') from error
     return value, sigma

@@ -134,8 +134,9 @@ class Lifter:
         """Lift N people of one image without a past.
 
         keypoints (N, S, 2) px of the image as the camera gives it (distorted), NaN where missing; confidence (N, S) in
-        0..1; skeleton: the S joints, or the name of one that the package knows; attributes (N, 9, 3): where they are
-        known, for a lifter that takes them (pose3d_ros/attributes.py). Raises ValueError for other shapes.
+        0..1; skeleton: the S joints, or the name of one that the package knows; attributes (N, 9, 3): probabilities,
+        zeros or NaN where unknown, for a lifter that takes them (pose3d_ros/attributes.py). Raises ValueError for other
+        shapes.
         """
         if isinstance(skeleton, str):
             if skeleton not in SKELETONS:
@@ -147,9 +148,11 @@ class Lifter:
                              f'and (N, {len(skeleton)}) for {skeleton.name}')
         rays, seen = input_rays(skeleton, camera.undistort(pixels), sure)
         enough = enough_seen(seen)
-        told = None if attributes is None else np.asarray(attributes, dtype=np.float32)
-        if told is not None and told.shape != (len(pixels), len(ATTRIBUTE_JOINTS), 3):
-            raise ValueError(f'attributes {told.shape}: expected ({len(pixels)}, {len(ATTRIBUTE_JOINTS)}, 3)')
+        told = None if attributes is None else np.array(attributes, dtype=np.float32)
+        if told is not None:
+            if told.shape != (len(pixels), len(ATTRIBUTE_JOINTS), 3):
+                raise ValueError(f'attributes {told.shape}: expected ({len(pixels)}, {len(ATTRIBUTE_JOINTS)}, 3)')
+            told[~np.isfinite(told).all(axis=-1)] = 0
         position = np.full((len(pixels), len(HUMAN17), 3), np.nan)
         covariance = np.full((*position.shape, 3), np.nan)
         if enough.any():
