@@ -35,9 +35,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Add `evaluate attributes`."""
     parser = subparsers.add_parser(
         'attributes', help="front, back or on-plane: pose attributes by a detector's depth, on the sample footage",
-        description='Compares the pose attributes that follow from the relative depth of a 2D model (left and right as '
-                    'the tracker leaves them) with those of the triangulated joints, on the frames that the errors '
-                    'behind the calibration were not fitted to. The head is the middle of the ears.')
+        description='Compares the pose attributes that follow from the relative depth of a 2D model with those of the '
+                    'triangulated joints, on the frames that the errors behind the calibration were not fitted to. '
+                    'People whose sides the tracker exchanged are left out. The head is the middle of the ears.')
     parser.add_argument('--models', nargs='+', choices=BLAZEPOSE, default=['full', 'heavy'],
                         help='2D models to evaluate (default: full heavy); the first is blazepose in the figures')
     parser.add_argument('--fit', type=Path, metavar='JSON',
@@ -138,13 +138,13 @@ def evaluate(true: Floats, seen: dict[str, Floats], cameras: list[str],
         out = left_out(distances, true)
         found['attribute_accuracy'][name] = held.figures('accuracy')
         found['attribute_left_out'][name] = out.figures('accuracy')
-        for measure in _SCORES:
-            found[f'attribute_{measure}'][name] = held.figures(measure)
+        for score in _SCORES:
+            found[f'attribute_{score}'][name] = held.figures(score)
         rows += [_row(model, 'last frames', held.figures('accuracy')),
                  *(_row(model, f'last frames, {camera}', agreement(said[[view]], right[[view]]).figures('accuracy'))
                    for view, camera in enumerate(cameras)),
                  _row(model, 'camera left out', out.figures('accuracy')),
-                 *(_row(model, measure.replace('_', ' '), held.figures(measure), 1) for measure in _SCORES)]
+                 *(_row(model, score.replace('_', ' '), held.figures(score), 1) for score in _SCORES)]
         print(f'{model}: said / came true / how often: '
               + ', '.join(f'{100 * a:.0f} % / {100 * b:.0f} % / {n}' for a, b, n in reliability(said, right)))
     if held is not None:
