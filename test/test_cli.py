@@ -86,6 +86,20 @@ def test_missing_pytorch_is_one_line_with_the_cure(monkeypatch: pytest.MonkeyPat
     assert 'make train-env' in last_line(capsys)
 
 
+def test_an_interrupt_while_a_compiled_module_loads_is_one_line(monkeypatch: pytest.MonkeyPatch,
+                                                                capsys: pytest.CaptureFixture[str]) -> None:
+    def loading(name: str) -> None:
+        raise ImportError('initialization failed') from cause
+
+    monkeypatch.setattr('importlib.import_module', loading)
+    cause: BaseException = KeyboardInterrupt()
+    assert main(['run']) == 130
+    assert last_line(capsys) == 'pose3d: interrupted'
+    cause = OSError('no such library')
+    with pytest.raises(ImportError):
+        main(['run'])
+
+
 def test_missing_models_name_the_command_that_gets_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
                                                         capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))

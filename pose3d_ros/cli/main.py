@@ -29,6 +29,7 @@ COMMANDS = {
     'bench': ('pose3d_ros.cli.bench.command', 'how long networks and the pipeline take here'),
     'export': ('pose3d_ros.cli.export', 'export a trained network to ONNX (needs PyTorch)'),
 }
+_INTERRUPTED = 128 + signal.SIGINT
 _NEEDS_TORCH = ("this needs PyTorch, which robots do without: run 'make train-env' in a checkout, "
                 "or pip install 'pose3d_ros[train]'")
 _NEEDS_ROS = ("ROS 2 is not at hand: run 'make build' and '. scripts/env.sh' in a checkout, "
@@ -63,14 +64,23 @@ def main(argv: list[str] | None = None) -> int:
             raise
         return _fail(f'{error}: {cure}')
     except KeyboardInterrupt:
-        return _fail('interrupted', 128 + signal.SIGINT)
+        return _fail('interrupted', _INTERRUPTED)
     except BrokenPipeError:  # the reader of a pipe, such as `| head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except Exception as error:
+        if isinstance(error, ImportError) and _was_interrupted(error):
+            return _fail('interrupted', _INTERRUPTED)
         if not isinstance(error, _user_errors()):
             raise
         return _fail(str(error))
+
+
+def _was_interrupted(error: BaseException | None) -> bool:
+    """Tell whether an interrupt lies behind an error: compiled modules make an ImportError of one that meets them."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _user_errors() -> tuple[type[Exception], ...]:
