@@ -307,6 +307,16 @@ def test_places_of_a_file_are_taken_and_people_nobody_shares_are_refused(bag: Pa
     assert 'no place of right' in capsys.readouterr().err
 
 
+def test_places_are_enough_for_images_of_a_bag_that_has_their_intrinsics(tmp_path: Path, better: Training,
+                                                                         seeing: Seeing) -> None:
+    topics = record_images(tmp_path / 'bag', 'mcap', bags.IMAGE)
+    save_places(tmp_path / 'places.yaml', POSES)
+    seeing.most = 1  # seen through the lens of camera_info, which it asks for
+    assert call(tmp_path / 'out', str(tmp_path / 'bag'), '--topics', *topics, '--calibration',
+                str(tmp_path / 'places.yaml')) == 130
+    assert seeing.detected == 1
+
+
 def test_the_shipped_lifter_is_never_written_to(bag: Path, tmp_path: Path, better: Training) -> None:
     before = lifter_file().read_bytes()
     assert call(tmp_path, str(bag), '--frame', 'map') == 0

@@ -7,10 +7,12 @@ from pathlib import Path
 import calibration_files
 import numpy as np
 import pytest
+import yaml
 from scipy.spatial.transform import Rotation
 
 from pose3d_ros.calibration import (
     load_calibration,
+    load_lenses,
     load_places,
     save_places,
     static_transform_launch,
@@ -54,6 +56,23 @@ def test_places_of_another_tool(tmp_path):
     assert list(places) == [name for name in whole if whole[name].camera_T_world is not None] != []
     for name, place in places.items():
         np.testing.assert_array_equal(place, whole[name].camera_T_world)
+
+
+def test_lenses_are_those_of_the_cameras_that_have_some(tmp_path):
+    whole = load_calibration(SAMPLE)
+    assert load_lenses(SAMPLE) == {name: camera.camera for name, camera in whole.items()}
+    name, *others = whole
+    document = yaml.safe_load(SAMPLE.read_text())
+    for other in others:
+        document['cameras'][other] = {'camera_T_world': document['cameras'][other]['camera_T_world']}
+    (tmp_path / 'mixed.yaml').write_text(yaml.safe_dump(document))
+    assert load_lenses(tmp_path / 'mixed.yaml') == {name: whole[name].camera}
+    document['cameras'][name]['camera_matrix']['data'] = [1.0]
+    (tmp_path / 'wrong.yaml').write_text(yaml.safe_dump(document))
+    with pytest.raises(CalibrationError, match=f'camera {name}'):
+        load_lenses(tmp_path / 'wrong.yaml')
+    (tmp_path / 'chain.yaml').write_text(calibration_files.KALIBR)
+    assert list(load_lenses(tmp_path / 'chain.yaml')) == list(load_calibration(tmp_path / 'chain.yaml'))
 
 
 def test_places_become_static_tf_as_cameras_do():

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from pose3d_ros.calibration.kalibr import is_kalibr, read_kalibr
 from pose3d_ros.calibration.opencv_storage import read_opencv
-from pose3d_ros.calibration.own import read_own, read_places
+from pose3d_ros.calibration.own import read_lenses, read_own, read_places
 from pose3d_ros.calibration.places import CalibratedCamera
 from pose3d_ros.calibration.qualisys import read_qualisys
 from pose3d_ros.calibration.toml_cameras import read_toml
-from pose3d_ros.camera import CalibrationError
+from pose3d_ros.camera import CalibrationError, Camera
 
 _TOML_LINE = re.compile(r'^[ \t]*(\[[^\[\],]+\][ \t]*(#.*)?|[\w."-]+[ \t]*=.*)$', re.MULTILINE)
 _YAML_LINE = re.compile(r'^[ \t]*[\w."-]+[ \t]*:', re.MULTILINE)
@@ -77,6 +77,20 @@ def load_places(path: str | Path) -> dict[str, NDArray[np.float64]]:
         raise CalibrationError(f'{path}: none of the cameras has a place (camera_T_world); find their places with '
                                'pose3d calibrate extrinsics')
     return places
+
+
+def load_lenses(path: str | Path) -> dict[str, Camera]:
+    """Return the intrinsics of the cameras of a calibration file by name, of those that have some.
+
+    Reads what load_calibration reads, and files of this project whose cameras have places alone. Raises
+    CalibrationError.
+    """
+    path = Path(path).expanduser()
+    data = _content(path)
+    document = _own_document(data)
+    if document is not None:
+        return read_lenses(document, str(path))
+    return {name: camera.camera for name, camera in _read(data, path, None, None).items()}
 
 
 def _content(path: Path) -> bytes:

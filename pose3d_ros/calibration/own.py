@@ -35,6 +35,8 @@ from pose3d_ros.calibration.places import CalibratedCamera, pose_of, pose_of_vec
 from pose3d_ros.calibration.values import mapping, numbers
 from pose3d_ros.camera import CalibrationError, Camera
 
+_INTRINSICS = {'image_width', 'camera_matrix'}  # a camera that has neither is a place alone
+
 
 def read_own(document: Mapping[str, Any], source: str, name: str) -> dict[str, CalibratedCamera]:
     """Return the cameras of a parsed file, a camera_info file's under its camera_name or name.
@@ -62,6 +64,17 @@ def read_places(document: Mapping[str, Any], source: str) -> dict[str, NDArray[n
         if 'camera_T_world' in mapping(entry, where):
             places[str(name)] = _pose(entry['camera_T_world'], f'{where}: camera_T_world')
     return places
+
+
+def read_lenses(document: Mapping[str, Any], source: str) -> dict[str, Camera]:
+    """Return the intrinsics of those cameras of a parsed file with `cameras` that have some. Raises CalibrationError.
+    """
+    lenses = {}
+    for name, entry in _cameras(document, source).items():
+        where = f'{source}: camera {name}'
+        if _INTRINSICS & set(mapping(entry, where)):
+            lenses[str(name)] = _camera(entry, where).camera
+    return lenses
 
 
 def save_camera(path: str | Path, camera: Camera, name: str = 'camera') -> None:
@@ -103,7 +116,7 @@ def _camera(entry: Any, source: str) -> CalibratedCamera:
     model = mapping(entry, source).get('distortion_model', '')
     if not isinstance(model, str):
         raise CalibrationError(f'{source}: distortion_model is not a name')
-    if 'camera_T_world' in entry and not {'image_width', 'camera_matrix'} & set(entry):
+    if 'camera_T_world' in entry and not _INTRINSICS & set(entry):
         raise CalibrationError(f'{source}: is a place without intrinsics; give a calibration that has image_width, '
                                'image_height and camera_matrix too')
     distortion = _matrix(entry, 'distortion_coefficients', source) if 'distortion_coefficients' in entry else []

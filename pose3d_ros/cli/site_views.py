@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pose3d_ros.calibration import load_calibration, load_places
+from pose3d_ros.calibration import load_lenses, load_places
 from pose3d_ros.camera import Camera
 from pose3d_ros.cli.bag import Bag, is_bag
 from pose3d_ros.cli.bag_images import cameras_in_bag, check_order, images_of, lens_of, reports_people
@@ -143,9 +143,9 @@ def _of_people(bag: Bag, cameras: Mapping[str, str], args: argparse.Namespace) -
 def _of_images(bag: Bag, cameras: Mapping[str, str], args: argparse.Namespace, joints: Path) -> Footage:
     """Return what is detected in the images of cameras, topics by name."""
     lenses, frames, stamps = {}, {}, {}
-    known = load_calibration(args.calibration) if args.calibration else {}
+    known = load_lenses(args.calibration) if args.calibration else {}
     for name, topic in cameras.items():
-        lenses[name] = known[name].camera if name in known else lens_of(bag, topic)
+        lenses[name] = known[name] if name in known else lens_of(bag, topic)
         first = next(bag.messages([topic]), None)
         if first is None:
             raise UserError(f'{bag.path}: no images in {topic}; leave it out by --topics')
