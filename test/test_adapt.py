@@ -17,9 +17,9 @@ from pose3d_ros.lift import INPUTS, Lifter, input_points, input_rays, lifter_fil
 from pose3d_ros.past import Past  # noqa: E402
 from pose3d_ros.runtime.engine import Wanted  # noqa: E402
 from pose3d_ros.skeleton import HUMAN17  # noqa: E402
-from pose3d_ros.train.adapt import AdaptSettings, adapt  # noqa: E402
+from pose3d_ros.train.adapt import AdaptSettings, _reason, adapt  # noqa: E402
 from pose3d_ros.train.adapt_geometry import between, crossview_loss, in_views, pixels_off, unlifted  # noqa: E402
-from pose3d_ros.train.adapt_judge import compare  # noqa: E402
+from pose3d_ros.train.adapt_judge import Verdict, compare  # noqa: E402
 from pose3d_ros.train.adapt_statures import Statures, estimate, stature_prior  # noqa: E402
 from pose3d_ros.train.adapt_vary import site_arrays, varied  # noqa: E402
 from pose3d_ros.train.error_fit import load_errors  # noqa: E402
@@ -29,7 +29,7 @@ from pose3d_ros.train.load_lifter import LifterFileError, load_lifter  # noqa: E
 from pose3d_ros.train.loop import CheckpointError, learning_rate_factor  # noqa: E402
 from pose3d_ros.train.procedural import procedural_mocap  # noqa: E402
 from pose3d_ros.train.read_site import _poses_at, read_site  # noqa: E402
-from pose3d_ros.train.site import SiteError, SiteRecording, load_site  # noqa: E402
+from pose3d_ros.train.site import SiteError, SiteRecording  # noqa: E402
 from pose3d_ros.train.synthetic_site import SiteLayout, SyntheticSite  # noqa: E402
 
 torch.set_num_threads(1)
@@ -216,7 +216,7 @@ def test_small_changes_are_judged_before_large_ones(steps: int) -> None:
 
 def test_a_stopped_run_goes_on_and_a_finished_one_is_not_repeated(site: SiteRecording, small: Path,
                                                                     tmp_path: Path) -> None:
-    adapt(site, tmp_path, small, settings=FEW, minutes=1e-9, quiet=True)
+    first = adapt(site, tmp_path, small, settings=FEW, minutes=1e-9, quiet=True)
     assert len((tmp_path / 'log.csv').read_text().splitlines()) == 2
     report = adapt(site, tmp_path, small, settings=FEW, quiet=True)
     log = (tmp_path / 'log.csv').read_text()
@@ -224,8 +224,12 @@ def test_a_stopped_run_goes_on_and_a_finished_one_is_not_repeated(site: SiteReco
     again = adapt(site, tmp_path, small, settings=FEW, quiet=True)
     np.testing.assert_array_equal(report.after, again.after)
     assert (tmp_path / 'log.csv').read_text() == log
+    trained = [float(each.figures['training_s']) for each in (first, report, again)]  # type: ignore[arg-type]
+    assert 0 < trained[0] < trained[1] == trained[2]
+    (tmp_path / 'lifter.onnx').write_text('of an earlier run')  # what cannot be done takes nothing away
     with pytest.raises(CheckpointError, match='other settings'):
         adapt(site, tmp_path, small, settings=replace(FEW, own=0.5), quiet=True)
+    assert (tmp_path / 'lifter.onnx').read_text() == 'of an earlier run'
 
 
 def test_an_improvement_within_chance_is_none(site: SiteRecording) -> None:
@@ -234,7 +238,21 @@ def test_an_improvement_within_chance_is_none(site: SiteRecording) -> None:
     assert compare(before, before - 5, site).better
     assert not compare(before, before + rng.normal(-0.01, 8, len(site)), site).better
     assert not compare(before, before + 1, site).better
+    assert not compare(before, 0.995 * before, site).better  # surely one, and too small for another file
     assert not compare(before[:9], before[:9] - 5, site.where(slice(0, 9))).better
+
+
+@pytest.mark.parametrize(('change', 'margin', 'better', 'told'), [
+    (-4.1, 5.0, False, 'change is -4.1 px, sure to 5.0 px: chance may do as much, so'),
+    (0.2, 0.1, False, 'change is +0.2 px, sure to 0.1 px: that is none to the better, so'),
+    (-0.1, 0.05, False, 'too little to be worth another file, so'),
+    (-1.0, np.inf, False, '22.9 px before: that part is too short to tell, so'),
+    (-4.1, 1.0, True, 'over 5 stretches of time, each counting alike, the change is -4.1 px, sure to 1.0 px')])
+def test_the_reason_says_which_figures_decided(change: float, margin: float, better: bool, told: str) -> None:
+    figures = {'before': {'crossview_px': 22.9}, 'after': {'crossview_px': 19.5}}
+    reason = _reason(figures, Verdict([{}] * 5, change, margin, better), 20)
+    assert told in reason and ('stays as it was' in reason) != better
+    assert ('the weights stay' in _reason(figures, Verdict([{}] * 5, change, margin, better), 0)) == better
 
 
 def test_samples_stay_true_when_they_are_varied(exact: tuple[SyntheticSite, SiteRecording]) -> None:
@@ -259,14 +277,6 @@ def test_cameras_move_between_images() -> None:
     half, = _poses_at(np.array([50]), np.array([0, 100]), np.stack([start, end]))
     np.testing.assert_allclose(-half[:3, :3].T @ half[:3, 3], [1, 0, 0], atol=1e-9)
     np.testing.assert_allclose(half[:2, :2], np.sqrt(0.5) * np.array([[1, -1], [1, 1]]), atol=1e-9)
-
-
-def test_a_recording_is_kept_and_read_again(site: SiteRecording, tmp_path: Path) -> None:
-    site.save(tmp_path / 'site.npz')
-    assert load_site(tmp_path / 'site.npz').fingerprint() == site.fingerprint()
-    (tmp_path / 'other.npz').write_text('nothing')
-    with pytest.raises(SiteError, match='other.npz'):
-        load_site(tmp_path / 'other.npz')
 
 
 def test_recordings_that_teach_nothing_are_refused(place: SyntheticSite) -> None:

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from pose3d_ros.train.adapt import Report
 
 LIFTER, CARD, REPORT, PEOPLE = 'lifter.onnx', 'lifter.md', 'report.html', 'people.npz'
-_USUAL = (('model', 'full'), ('search', 'blazepose'), ('lifter', DEFAULT_LIFTER), ('seed', 0))  # goes without saying
+_USUAL = (('model', 'full'), ('search', 'blazepose'), ('lifter', DEFAULT_LIFTER), ('minutes', math.inf),
+          ('seed', 0))  # goes without saying
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -76,9 +77,8 @@ def run(args: argparse.Namespace) -> int:
     lifter = args.out / LIFTER
     if report.adapted:
         write_card(args.out / CARD, report, args, command_of(args))
-    else:  # of an earlier run, about which this report says nothing
-        for stale in (lifter, args.out / CARD):
-            stale.unlink(missing_ok=True)
+    else:  # of an earlier run, whose lifter is gone
+        (args.out / CARD).unlink(missing_ok=True)
     write_report(args.out / REPORT, report, footage, command_of(args))
     show(report)
     print(verdict(report))
@@ -143,8 +143,8 @@ def adapted(args: argparse.Namespace, footage: Footage, lifter: Path) -> Report:
 def command_of(args: argparse.Namespace) -> str:
     """Return the command as it will be noted: without the folders of this machine."""
     words = ['pose3d', 'adapt', *(path.name for path in args.recordings)]
-    for name in ('calibration', 'frame', 'topics', 'cameras', 'offsets', 'lifter', 'data', 'hold_out', 'steps', 'model',
-                 'search', 'seed'):
+    for name in ('calibration', 'frame', 'topics', 'cameras', 'offsets', 'lifter', 'data', 'hold_out', 'steps',
+                 'minutes', 'model', 'search', 'seed'):
         value = getattr(args, name)
         if value in (None, [], '') or (name, value) in _USUAL:
             continue

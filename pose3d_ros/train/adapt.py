@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import json
 import math
-import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +22,7 @@ from torch import Tensor, nn
 from pose3d_ros.lift import input_points
 from pose3d_ros.nets.window import WindowLifter
 from pose3d_ros.train.adapt_geometry import crossview_loss, unlifted
-from pose3d_ros.train.adapt_judge import compare, covered, errors_px, figures_of, fitting_trust, per_camera
+from pose3d_ros.train.adapt_judge import Verdict, compare, covered, errors_px, figures_of, fitting_trust, per_camera
 from pose3d_ros.train.adapt_replay import Replay, shown
 from pose3d_ros.train.adapt_statures import RANGE_M, Statures, estimate, reestimate, stature_prior
 from pose3d_ros.train.adapt_vary import site_arrays, varied
@@ -134,7 +133,10 @@ class SiteLoss:
 
 def site_batches(site: SiteRecording, people: Statures, replay: Replay, settings: AdaptSettings,
                  rng: np.random.Generator) -> Iterator[dict[str, NDArray]]:
-    """Yield batches for ever: samples of the site, every person alike, and what is replayed beside them."""
+    """Yield batches for ever: samples of the site, and what is replayed beside them.
+
+    A person counts with the root of how often he or she was seen: somebody who stays is not all there is to learn.
+    """
     arrays = site_arrays(site, people)
     chance = 1 / np.sqrt(np.bincount(people.person)[people.person])
     chance /= chance.sum()
@@ -185,14 +187,17 @@ class Chosen:
 
 @dataclass
 class _Outcome:
-    """The lifter as it is after learning, and what is told with it."""
+    """The lifter as it is after learning, and what is told with it.
+
+    stature: mean and standard deviation [m] that it assumes; step: whose weights it has, 0 for those it began with;
+    seconds: of training, in all sessions together.
+    """
 
     lifter: WindowLifter
     people: Statures
     stature: tuple[float, float]
-    step: int = 0
-    seconds: float = 0.0
-    figures: dict[str, object] = field(default_factory=dict)
+    step: int
+    seconds: float
 
 
 def adapt(site: SiteRecording, out: Path, lifter: Path | None = None, settings: AdaptSettings | None = None,
@@ -240,14 +245,13 @@ def adapt(site: SiteRecording, out: Path, lifter: Path | None = None, settings: 
             new.stature)
     else:  # only now: a call that fails leaves what an earlier one made
         (out / ADAPTED).unlink(missing_ok=True)
-    reason = _reason(verdict.better, result, verdict.margin, verdict.change, new.step)
+    reason = _reason(result, verdict, new.step)
     return Report(verdict.better, reason, path, figures, held, before, after, reference)
 
 
 def _learn(network: WindowLifter, learnt: SiteRecording, replay: Replay, settings: AdaptSettings,
            stature: tuple[float, float], out: Path, minutes: float, command: str, quiet: bool) -> _Outcome:
     """Train on the first part; return the best of it, or the network as it was with the statures found."""
-    started = time.monotonic()
     people = estimate(unlifted(network, learnt), learnt)
     outer, inner = learnt.split(settings.inner)
     of = {part: replace(people, person=people.person[np.isin(_row_keys(learnt), _row_keys(samples))])
@@ -266,7 +270,7 @@ def _learn(network: WindowLifter, learnt: SiteRecording, replay: Replay, setting
         people = reestimate(unlifted(lifter, learnt), learnt, people)
         known = replace(people, person=of['inner'].person)
         lifter.trust.fill_(fitting_trust(lifter, unlifted(lifter, inner), inner, known))
-    return _Outcome(lifter, people, stature_prior(people, stature), step, time.monotonic() - started)
+    return _Outcome(lifter, people, stature_prior(people, stature), step, run.seconds)
 
 
 def _row_keys(site: SiteRecording) -> NDArray:
@@ -283,12 +287,18 @@ def _kept(metadata: dict[str, str]) -> dict[str, str]:
     return {name: metadata[name] for name in ('data', 'training_command', 'notice', 'licence') if name in metadata}
 
 
-def _reason(better: bool, result: dict[str, dict[str, float]], margin: float, change: float, step: int) -> str:
+def _reason(result: dict[str, dict[str, float]], verdict: Verdict, step: int) -> str:
+    """Return why the result is kept or thrown away, with the figures that decided it."""
     before, after = (result[name]['crossview_px'] for name in ('before', 'after'))
     told = (f'on the part held out, people lie {after:.1f} px from where the other cameras saw them, '
             f'{before:.1f} px before')
-    if not better:
-        why = ('that part is too short to tell' if not math.isfinite(margin) else
-               f'the change of {change:+.1f} px is within what chance makes of it, or none to the better')
-        return f'{told}: {why}, so the lifter stays as it was'
-    return told + (f' (sure to {margin:.1f} px)' if step else '; the weights stay, the stature that is assumed changes')
+    if math.isfinite(verdict.margin):
+        told += (f'; over {len(verdict.blocks)} stretches of time, each counting alike, the change is '
+                 f'{verdict.change:+.1f} px, sure to {verdict.margin:.1f} px')
+    if verdict.better:
+        return told if step else f'{told}; the weights stay, the stature that is assumed changes'
+    why = ('that part is too short to tell' if not math.isfinite(verdict.margin) else
+           'that is none to the better' if verdict.change >= 0 else
+           'chance may do as much' if verdict.change + verdict.margin >= 0 else
+           'that is too little to be worth another file')
+    return f'{told}: {why}, so the lifter stays as it was'

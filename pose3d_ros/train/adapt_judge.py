@@ -73,7 +73,7 @@ def figures_of(joints: NDArray, reference: NDArray, site: SiteRecording) -> dict
 
 
 def per_camera(before: NDArray, after: NDArray, site: SiteRecording) -> dict[str, dict[str, float]]:
-    """Return the mean errors of each camera's people, of errors (N,) before and after [px]."""
+    """Return the mean errors of each camera's people by its name, of errors (N,) before and after [px]."""
     return {name: {'before_px': _mean(before[site.camera == camera]), 'after_px': _mean(after[site.camera == camera])}
             for camera, name in enumerate(site.cameras) if (site.camera == camera).any()}
 

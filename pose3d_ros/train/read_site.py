@@ -94,7 +94,7 @@ def _in_order(name: str, views: Sequence[View]) -> None:
     if (np.diff(stamps) <= 0).any():
         raise SiteError(f'{name}: time stands still or goes back after image {int((np.diff(stamps) <= 0).argmax())}; '
                         'give the images in the order of their stamps')
-    if any(people for people in (view.people_2d for view in views)) and not any(
+    if any(view.people_2d for view in views) and not any(
             person.id for view in views for person in view.people_2d):
         raise SiteError(f'{name}: its people have no ids; track them first (the node and `pose3d run` do)')
 

@@ -7,9 +7,7 @@ at that moment.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, fields, replace
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +15,6 @@ from numpy.typing import NDArray
 from pose3d_ros.fuse.triangulate import triangulate
 from pose3d_ros.lift import INPUTS
 
-KIND = 'pose3d site'
 LANDMARK_M = 0.03   # m, two cameras mean different points of the body by the same joint, by about this much
 USUAL_M = 4.0       # m, of people from the cameras that watch a place
 _PER_SAMPLE = ('camera', 'person', 'stamp_ns', 'first_ns', 'last_ns', 'rays', 'confidence', 'age', 'up', 'landmarks',
@@ -126,31 +123,6 @@ class SiteRecording:
         for name in ('stamp_ns', 'person', 'rays', 'seen_rays', 'poses'):
             digest.update(np.ascontiguousarray(getattr(self, name)).tobytes())
         return digest.hexdigest()[:16]
-
-    def save(self, path: Path) -> None:
-        """Write the recording as .npz: people's joints and no pictures of them."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(path.name + '.part')
-        arrays: dict[str, Any] = {field.name: np.asarray(getattr(self, field.name)) for field in fields(self)}
-        with part.open('wb') as file:
-            np.savez_compressed(file, kind=KIND, input_joints=np.array(INPUTS), **arrays)
-        part.replace(path)
-
-
-def load_site(path: Path) -> SiteRecording:
-    """Read what `save` wrote. Raises SiteError."""
-    try:
-        with np.load(path, allow_pickle=False) as data:
-            if str(data['kind']) != KIND or tuple(data['input_joints']) != INPUTS:
-                raise SiteError(f'{path} is no recording of a site with the joints of this version; make it again')
-            arrays = {field.name: data[field.name] for field in fields(SiteRecording)}
-    except KeyError as error:
-        raise SiteError(f'{path} is no recording of a site: it has no array {error.args[0]}') from error
-    except (OSError, ValueError) as error:
-        if isinstance(error, SiteError):
-            raise
-        raise SiteError(f'{path}: not a readable .npz file ({error})') from error
-    return SiteRecording(**{**arrays, 'cameras': tuple(str(name) for name in arrays['cameras'])})
 
 
 def _loose(sigma: NDArray) -> NDArray[np.float64]:
