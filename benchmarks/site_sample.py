@@ -27,7 +27,7 @@ from pose3d_ros.cli.sample_scores import Scores, add_up, on_subject, score
 from pose3d_ros.cli.site_views import Footage, footage_of
 from pose3d_ros.fuse import views as fuse_views
 from pose3d_ros.lift import DEFAULT_LIFTER, Lifter
-from pose3d_ros.records import Person3D
+from pose3d_ros.records import Person2D, Person3D
 from pose3d_ros.runtime.engine import Wanted
 from pose3d_ros.runtime.store import ModelStore
 from pose3d_ros.skeleton import LIMBS12, select
@@ -58,7 +58,8 @@ def main(words: Sequence[str]) -> int:
     frames = len(reference.points)
     first = round((1 - HOLD_OUT) * frames)
     figures: dict[str, dict[str, float]] = {}
-    for name, chosen in (('before', DEFAULT_LIFTER), ('after', own.out / 'lifter.onnx' if report.adapted else None)):
+    kept = report.path or DEFAULT_LIFTER
+    for name, chosen in (('before', DEFAULT_LIFTER), ('after', kept)):
         lifted = {view.name: lift(footage.views[view.name], view, chosen) for view in views}
         parts = [held_out(view, reference.in_view(view), footage, lifted[view.name], first) for view in views]
         found = add_up(parts).figures()
@@ -122,7 +123,7 @@ def crossview(views: Sequence[View], footage: Footage, reference: np.ndarray, li
     return float(np.mean(errors))
 
 
-def subject(view: View, footage: Footage, points: np.ndarray, frame: int):  # noqa: ANN201 (a Person2D or None)
+def subject(view: View, footage: Footage, points: np.ndarray, frame: int) -> Person2D | None:
     """Return the man as a camera detected him in a frame, None where it did not."""
     local = points @ view.camera_T_world[:3, :3].T + view.camera_T_world[:3, 3]
     return next(iter(on_subject(footage.views[view.name][frame].people_2d, view.camera.project(local))), None)

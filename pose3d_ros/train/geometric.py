@@ -75,7 +75,10 @@ def transformed(points: Tensor, b_T_a: Tensor) -> Tensor:  # noqa: N803 (a_T_b: 
 
 
 def reprojection(weight: Tensor, rays: Tensor, projected: Tensor) -> Tensor:
-    """Return the weighted squared distance of rays (N, 17, 2), the mean over joints: a term of equations 2 and 5."""
+    """Return the squared distance of rays (N, 17, 2) from projected ones, in RAY^2: a term of equations 2 and 5.
+
+    It is the mean over all joints, weighted by weight (N, 17).
+    """
     return (weight * ((rays - projected) / RAY).square().sum(dim=2)).mean()
 
 
@@ -89,8 +92,9 @@ def pretraining_loss(first: Tensor, second: Tensor, second_T_first: Tensor) -> T
 def training_loss(first: Tensor, second: Tensor, batch: dict[str, Tensor], transform: float) -> Tensor:
     """Return equation 7 for joints (N, 17, 3) m that two views gave.
 
-    batch: rays and weights of both views (rays_1, weight_1, ...; the weight is that of the view whose pose it judges,
-    and 0 where there is nothing to compare with), second_T_first.
+    batch: of both views rays (rays_1, rays_2: N, 17, 2), and weights of what their poses are compared with, in the view
+    itself (weight_1, weight_2: N, 17) and in the other one (across_1, across_2: N, 17; 0 where that saw nothing);
+    second_T_first (N, 4, 4). transform: lambda, the weight of equation 5.
     """
     there = batch['second_T_first']
     total = (reprojection(batch['weight_1'], batch['rays_1'], project(first))
@@ -143,7 +147,10 @@ def pairs(recording: Recording, settings: GeometricSettings, frames: int,
 
 def paired(recording: Recording, moments: NDArray, first: NDArray, second: NDArray, table: NDArray, confidence: bool,
            frames: int) -> dict[str, NDArray]:
-    """Return a batch: moments (B,) seen by views first and second (B,); table (V, V, 4, 4) maps view to view."""
+    """Return a batch: moments (B,) seen by views first and second (B,); table (V, V, 4, 4) maps view to view.
+
+    It holds what training_loss takes, and window_1, window_2 (B, frames, 17, 2), what the network is shown.
+    """
     batch: dict[str, NDArray] = {'second_T_first': table[first, second].astype(np.float32), 'first': first,
                                  'second': second}
     for name, view in (('1', first), ('2', second)):

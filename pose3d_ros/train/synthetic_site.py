@@ -15,8 +15,9 @@ from pose3d_ros.lift import input_points
 from pose3d_ros.records import Person2D, PersonState
 from pose3d_ros.skeleton import BLAZEPOSE33, HUMAN17, LIMBS12
 from pose3d_ros.stature import stature
-from pose3d_ros.train.body import BodyVariation, rotation_about, shift_marks
+from pose3d_ros.train.body import BodyVariation, shift_marks
 from pose3d_ros.train.error_fit import FittedErrors
+from pose3d_ros.train.filming import about_up
 from pose3d_ros.train.mocap import Mocap
 from pose3d_ros.train.site import SiteRecording
 from pose3d_ros.train.virtual_camera import optical_axes
@@ -78,7 +79,7 @@ def poses_around(layout: SiteLayout) -> NDArray[np.float64]:
     bearing = 2 * np.pi * (np.arange(layout.cameras) + 0.1) / layout.cameras
     drop = np.full(layout.cameras, np.arctan2(layout.look_at_m - layout.height_m, layout.distance_m))
     poses = np.tile(np.eye(4), (layout.cameras, 1, 1))
-    poses[:, :3, :3] = optical_axes(drop, np.zeros(layout.cameras)) @ _about_up(-bearing - np.pi)
+    poses[:, :3, :3] = optical_axes(drop, np.zeros(layout.cameras)) @ about_up(-bearing - np.pi)
     centre = np.stack([layout.distance_m * np.cos(bearing), layout.distance_m * np.sin(bearing),
                        np.full(layout.cameras, layout.height_m)], axis=-1)
     poses[:, :3, 3] = -np.einsum('vij,vj->vi', poses[:, :3, :3], centre)
@@ -198,7 +199,7 @@ def _placed(frames: NDArray, size: float, layout: SiteLayout, rng: np.random.Gen
     frames = frames * (size / float(np.median(stature(frames))))
     marks = BodyVariation(marks=1.0)
     frames, _ = shift_marks(frames, WindowRandom(rng, len(frames)), marks, stature(frames))
-    turn = _about_up(rng.uniform(0, 2 * np.pi, 1))[0]
+    turn = about_up(rng.uniform(0, 2 * np.pi, 1))[0]
     radius, spot = layout.area_m * np.sqrt(rng.random()), rng.uniform(0, 2 * np.pi)
     middle = frames[:, 0, :2].mean(axis=0)
     # Whoever walks far comes back into the place: the path is drawn together about its middle.
@@ -207,8 +208,3 @@ def _placed(frames: NDArray, size: float, layout: SiteLayout, rng: np.random.Gen
     frames = frames - np.concatenate([middle, [0]])
     frames[..., :2] -= path * (1 - min(1.0, layout.area_m / max(reach, 1e-6)))
     return (frames @ turn.T + [radius * np.cos(spot), radius * np.sin(spot), 0]).astype(np.float32)
-
-
-def _about_up(angle: NDArray) -> NDArray[np.float64]:
-    axis = np.tile((0.0, 0.0, 1.0), (len(angle), 1))
-    return rotation_about(axis, np.asarray(angle, dtype=np.float64))
