@@ -216,13 +216,13 @@ def test_the_temporal_backbone_is_that_of_dilated_convolutions() -> None:
 
 
 def test_a_few_steps_reduce_the_error_across_views(recording: Recording, tmp_path: Path) -> None:
-    settings = replace(SMALL, loop=replace(SMALL.loop, steps=120, validate_every=120))
+    settings = replace(SMALL, loop=replace(SMALL.loop, steps=60, validate_every=60))
     moments, views = watched(recording, 100)
     errors = []
     for network in (make_network(settings), train(recording, recording, tmp_path, settings, quiet=True).result):
         relative, root = predict(network, recording, moments, views)  # type: ignore[arg-type]
         errors.append(np.median(crossview_errors(recording, moments, views, relative + root[:, None])[1]))
-    assert errors[1] < 0.5 * errors[0]
+    assert errors[1] < 0.3 * errors[0]
 
 
 def test_crossview_errors_are_zero_for_the_truth_and_nan_where_nothing_was_seen(
@@ -261,12 +261,12 @@ def test_variants_with_labels_are_not_trained_without(recording: Recording, film
 
 def test_labels_teach_place_and_pose(filmed: tuple[Recording, np.ndarray], tmp_path: Path) -> None:
     recording, truth = filmed
-    settings = replace(SMALL, loop=replace(SMALL.loop, steps=200, validate_every=200))
+    settings = replace(SMALL, loop=replace(SMALL.loop, steps=100, validate_every=100))
     network = train_supervised(recording, truth, recording, tmp_path, settings, quiet=True).result
     moments, views = watched(recording, 100)
     relative, root = predict(network, recording, moments, views)  # type: ignore[arg-type]
     target = seen_by(recording, truth, moments, views)
-    assert mpjpe(relative, target) < 0.2 and mrpe(root, target[:, 0]) < 0.6
+    assert mpjpe(relative, target) < 0.16 and mrpe(root, target[:, 0]) < 0.1
 
 
 def test_a_critic_trains_beside_and_can_be_left_behind(filmed: tuple[Recording, np.ndarray], tmp_path: Path,
