@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import fuse_linear_bn_eval
 
-from pose3d_ros.nets.window import Look, WindowLifter, small_linear
+from pose3d_ros.nets.window import Look, Unit, WindowLifter, small_linear
 
 VARIANTS = ('plain', 'baseline', 'progressive', 'attributes')
 CLASSES = 3  # probabilities of an attribute: front, back, on-plane
@@ -181,15 +181,10 @@ class PartsLifter(nn.Module):
 
     def forward(self, rays: Tensor, confidence: Tensor, age: Tensor, up: Tensor, landmarks: Tensor, stature: Tensor,
                 attributes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        look, turned, facing = self.window.look(rays, confidence, age, up, landmarks)
-        unit = self.window.answer(look, turned, facing, both_ways=True)
-        size, sigma = stature[:, None, :1], stature[:, None, 1:]
-        turn = facing * size
-        relative, root = self.pose(look, attributes, unit.relative) @ turn, unit.root @ turn
-        factor = (self.window.trust * turn.transpose(1, 2))[:, None] @ (self.spread * unit.factor)
-        along = ((root + relative) * (sigma / size))[..., None]
-        covariance = factor @ factor.transpose(2, 3) + along @ along.transpose(2, 3)
-        return relative, root.reshape(-1, 3), covariance
+        look, turned, turn = self.window.look(rays, confidence, age, up, landmarks)
+        unit = self.window.answer(look, turned, turn, both_ways=True)
+        pose = self.pose(look, attributes, unit.relative)
+        return self.window.metric(Unit(pose, unit.root, self.spread * unit.factor, turn), stature)
 
     def pose(self, look: Look, attributes: Tensor, start: Tensor) -> Tensor:
         """Return joints (N, 17, 3) in statures against the pelvis, before the turned camera, and so is start."""

@@ -138,7 +138,10 @@ class WindowLifter(nn.Module):
 
     def forward(self, rays: Tensor, confidence: Tensor, age: Tensor, up: Tensor, landmarks: Tensor,
                 stature: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        unit = self.unit(rays, confidence, age, up, landmarks, both_ways=True)
+        return self.metric(self.unit(rays, confidence, age, up, landmarks, both_ways=True), stature)
+
+    def metric(self, unit: Unit, stature: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the result of forward from one in statures, in the camera's frame; stature (N, 2) m."""
         size, sigma = stature[:, None, :1], stature[:, None, 1:]
         turn = unit.turn * size
         relative, root = unit.relative @ turn, unit.root @ turn
@@ -181,9 +184,7 @@ class WindowLifter(nn.Module):
         pose, depth, trust, factor = self._answers(self.last(hidden), self.doubt(hidden.detach()), 1 + both_ways)
         weight = look.seen[:, 0] / (1 + DOUBT * (1 - look.confidence[:, 0])) ** 2 * trust.exp()
         # The place is learnt from the pose, not the pose from the place: that bends it towards what suits the depth.
-        points = self.input_points @ pose
-        if not through:
-            points = points.detach()
+        points = self.input_points @ (pose if through else pose.detach())
         distant = distance(turned, points, weight) * depth.exp()
         return Unit(pose, place(turned, points, distant, weight), factor, turn)
 
