@@ -93,15 +93,20 @@ def test_takes_are_found_by_name_and_the_empty_scene_is_none(tmp_path: Path) -> 
 
 
 def test_what_is_missing_or_damaged_is_left_out_and_counted(tmp_path: Path) -> None:
-    for number, action in enumerate(('Directions', 'Eating', 'Greeting', 'Posing', 'Smoking')):
+    for number, action in enumerate(('Directions', 'Eating', 'Greeting', 'Posing', 'Smoking', 'Waiting')):
         write_take(tmp_path, 'S1', action, number)
     features, videos = tmp_path / 'S1' / 'MyPoseFeatures', tmp_path / 'S1' / 'Videos'
     (features / 'D3_Positions_mono' / f'Directions.{CAMERA}.cdf').unlink()
     (features / 'D2_Positions' / f'Eating.{CAMERA}.cdf').write_bytes(b'nothing')
-    (videos / f'Greeting.{CAMERA}.mp4').unlink()
+    greeting = features / 'D2_Positions' / f'Greeting.{CAMERA}.cdf'
+    content = bytearray(greeting.read_bytes())
+    middle = len(content) // 2
+    content[middle:middle + 99] = 99 * b'\xff'                   # compressed, so that it cannot be unpacked
+    greeting.write_bytes(content)
     (videos / f'Posing.{CAMERA}.mp4').write_bytes(b'nothing')
+    (videos / f'Waiting.{CAMERA}.mp4').unlink()
     images, skipped = load_human36m(tmp_path, TRAINING, 32, tmp_path / 'crops.npy')
-    assert len(images) == 3 and skipped.count == 4 and 'Directions' in skipped.example
+    assert len(images) == 3 and skipped.count == 5 and 'Directions' in skipped.example
 
 
 def test_a_folder_without_a_take_is_said_in_one_line(tmp_path: Path) -> None:

@@ -114,6 +114,16 @@ def test_what_is_no_mpii_is_said_in_one_line(tmp_path: Path) -> None:
     savemat(tmp_path / MAT, {'something': 1})
     with pytest.raises(ImageSetError, match='not the annotations of MPII'):
         load_mpii(tmp_path, 32, tmp_path / 'crops.npy')
+    release = {'annolist': structs([{'image': structs([{'name': f'{number}.png'}])} for number in range(99)]),
+               'img_train': np.ones((1, 98))}
+    savemat(tmp_path / MAT, {'RELEASE': release}, do_compression=True)
+    with pytest.raises(ImageSetError, match='99 images, but 98'):
+        load_mpii(tmp_path, 32, tmp_path / 'crops.npy')
+    content = bytearray((tmp_path / MAT).read_bytes())
+    content[-200:-100] = bytes(100)
+    (tmp_path / MAT).write_bytes(content)
+    with pytest.raises(ImageSetError, match='not the annotations of MPII'):
+        load_mpii(tmp_path, 32, tmp_path / 'crops.npy')
     write(tmp_path, [('gone.png', [person(ALL)], 1, 0)], write_images=False)
     with pytest.raises(ImageSetError, match='no usable person.*gone.png is missing'):
         load_mpii(tmp_path, 32, tmp_path / 'crops.npy')
@@ -132,9 +142,10 @@ def test_crops_are_made_once_and_stay_in_their_file(tmp_path: Path) -> None:
     assert len(made) == 1 and isinstance(second.images, np.memmap) and skipped.count == 0
     assert (first.images == second.images).all() and second.joints3d is None and second.domain == 'mpii'
     np.testing.assert_array_equal(first.joints2d, second.joints2d)
-    (tmp_path / 'kept' / 'labels.npz').write_bytes(b'broken')
-    with pytest.raises(ImageSetError, match='delete it'):
-        stored(tmp_path / 'kept', make)
+    for content in (b'', b'broken'):
+        (tmp_path / 'kept' / 'labels.npz').write_bytes(content)
+        with pytest.raises(ImageSetError, match='delete it'):
+            stored(tmp_path / 'kept', make)
 
 
 @pytest.mark.parametrize('side', [20.0, 64.0, 150.0])

@@ -310,7 +310,12 @@ def test_files_that_cannot_be_used_are_named(tmp_path: Path, sets: tuple[ImageSe
     path = tmp_path / 'a.npz'
     with pytest.raises(ImageSetError, match='a.npz: cannot be read'):
         load_images(path)
-    for content in (b'', b'nothing', b'PK\x03\x04broken'):
+    array = tmp_path / 'array.npy'
+    np.save(array, np.zeros(3))
+    sets[0].save(path)
+    damaged = bytearray(path.read_bytes())
+    damaged[300:400] = 100 * b'\xff'
+    for content in (b'', b'nothing', b'PK\x03\x04broken', array.read_bytes(), bytes(damaged)):
         path.write_bytes(content)
         with pytest.raises(ImageSetError, match='a.npz: cannot be read'):
             load_images(path)

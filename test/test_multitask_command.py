@@ -11,7 +11,6 @@ import pytest
 torch = pytest.importorskip('torch', reason='training needs PyTorch: make train-env')
 
 from image_people import people  # noqa: E402
-from test_human36m import write_take  # noqa: E402
 from test_mpii import ALL, person  # noqa: E402
 from test_mpii import write as write_mpii  # noqa: E402
 
@@ -117,6 +116,7 @@ def test_the_cells_are_read_where_they_were_written() -> None:
 
 def test_from_mpii_and_human36m_in_their_layouts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip('cdflib', reason='reading Human3.6M needs cdflib: make train-env')
+    from test_human36m import write_take
     mpii = write_mpii(tmp_path / 'mpii', [(f'{video}.png', [person(ALL)], 1, video) for video in (1, 2, 9)])
     (mpii / 'images' / '1.png').unlink()
     for subject in ('S1', 'S9'):
@@ -134,6 +134,7 @@ def test_from_mpii_and_human36m_in_their_layouts(tmp_path: Path, capsys: pytest.
 
 def test_what_is_asked_wrongly_is_said_in_one_line(folder: Path, tmp_path: Path,
                                                    capsys: pytest.CaptureFixture[str]) -> None:
+    people(3, 0, 'street', 64).save(folder / 'large.npz')
     for command, message in (
             (['train', 'parts_images', '--out', str(tmp_path)], 'give --images NPZ ..., or both --mpii'),
             (['train', 'parts_images', '--out', str(tmp_path), '--mpii', 'a'], 'give --images NPZ ..., or both --mpii'),
@@ -141,6 +142,12 @@ def test_what_is_asked_wrongly_is_said_in_one_line(folder: Path, tmp_path: Path,
             (['evaluate', 'parts_images', '--runs', str(tmp_path), '--images', *pair(folder)], 'holds no strategy'),
             (['evaluate', 'parts_images', '--runs', str(folder / 'runs'), '--images', *pair(folder)[:1] * 2],
              'several sets of one domain'),
+            (['train', 'parts_images', '--out', str(tmp_path), '--images', *pair(folder), '--validation',
+              str(folder / 'a.npz'), str(folder / 'large.npz')], 'large.npz has images of 64 px, expected 32'),
+            (['train', 'parts_images', '--out', str(tmp_path), '--images', *pair(folder), '--batch', '1'],
+             '--batch 1: expected 2'),
+            (['evaluate', 'parts_images', '--runs', str(folder / 'runs'), '--images', str(folder / 'large.npz')],
+             'images of 64 px, but the network was trained on 32 px'),
             (['export', 'parts_images', '--out', str(tmp_path)], 'does not exist: train first'),
             (['train', 'parts_images', '--out', str(tmp_path), '--images', *pair(folder), '--features', '7'],
              'expected multiples of')):

@@ -76,6 +76,8 @@ def test_what_cannot_be_compared_is_refused(data: Path, runs: Path, tmp_path: Pa
                                             monkeypatch: pytest.MonkeyPatch,
                                             capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(command, 'VALIDATION', 200)
+    (tmp_path / 'nothing' / 'plain-copy').mkdir(parents=True)
+    (tmp_path / 'nothing' / 'plain-copy' / CHECKPOINT).touch()
     assert evaluate(data, tmp_path / 'nothing') == 1
     assert 'train first' in capsys.readouterr().err
     assert evaluate(data, runs, '--people', '5') == 1
@@ -89,6 +91,8 @@ def test_what_cannot_be_compared_is_refused(data: Path, runs: Path, tmp_path: Pa
     assert 'use another --out' in capsys.readouterr().err
     assert train(data, longer, '--dropout', '1.5') == 1
     assert '--dropout' in capsys.readouterr().err
+    assert train(data, longer, '--batch', '1') == 1
+    assert '--batch 1: expected 2' in capsys.readouterr().err
 
 
 def test_export_joins_the_training_with_a_lifter(data: Path, runs: Path, tmp_path: Path,

@@ -117,7 +117,7 @@ def _print(figures: Mapping[str, Any], sets: Sequence[str]) -> None:
                      f'{100 * row[name]["sides"]:.1f}'))]
                    for strategy, row in figures['joints_2d'].items())])
     if figures.get('domain_classifier'):
-        print('\nimages of which the classifier tells the domain: ' + ', '.join(
+        print(f'\nimages of which the classifier tells the domain, {sets[0]} being the first: ' + ', '.join(
             f'{strategy} {100 * row["accuracy"]:.1f} %' for strategy, row in figures['domain_classifier'].items()))
     if figures['joints_3d']:
         print('\njoints in space, MPJPE in mm: before and after joining; with true attributes')

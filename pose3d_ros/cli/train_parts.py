@@ -72,6 +72,8 @@ def train(args: argparse.Namespace) -> int:
 
     if not 0 <= args.dropout < 1:
         raise UserError(f'--dropout {args.dropout:g}: expected 0 or more, and less than 1')
+    if args.batch < 2:
+        raise UserError(f'--batch {args.batch}: expected 2 or more, batch norms need several people')
     if args.threads:
         limit_threads(args.threads)
     shown: dict[bool, tuple[People, People]] = {}

@@ -81,6 +81,8 @@ def train(args: argparse.Namespace) -> int:
     from pose3d_ros.train.multitask import MultiTaskSettings
     from pose3d_ros.train.multitask_joined import JoinedSettings
 
+    if args.batch < 2:
+        raise UserError(f'--batch {args.batch}: expected 2 or more, of each set one at least')
     if args.threads:
         limit_threads(args.threads)
     try:
@@ -110,7 +112,7 @@ def _train(args: argparse.Namespace, first: ImageSet, second: ImageSet, settings
 
     folders = [args.out / settings.strategy / folder for folder in FOLDERS]
     command = _command(args, settings.strategy)
-    run = train(first, second, folders[0], settings, _watch(args), args.minutes, command)
+    run = train(first, second, folders[0], settings, _watch(args, settings.size), args.minutes, command)
     print(f'{settings.strategy}: {run.step} steps in {run.seconds / 60:.1f} minutes: {folders[0] / CHECKPOINT}')
     if run.step < settings.loop.steps or not later.lift.steps:
         return
@@ -124,14 +126,20 @@ def _train(args: argparse.Namespace, first: ImageSet, second: ImageSet, settings
     print(f'{settings.strategy}: joined, {run.step} steps in {run.seconds / 60:.1f} minutes')
 
 
-def _watch(args: argparse.Namespace) -> Watch | None:
-    """Return what is logged now and then: figures of held-out people of both domains. Nothing is learnt of them."""
+def _watch(args: argparse.Namespace, size: int) -> Watch | None:
+    """Return what is logged now and then: figures of held-out people of both domains. Nothing is learnt of them.
+
+    size: of the images, px. Raises ImageSetError.
+    """
     if not args.validation:
         return None
-    from pose3d_ros.train.image_sets import load_images
+    from pose3d_ros.train.image_sets import ImageSetError, load_images
     from pose3d_ros.train.multitask_figures import image_figures
 
     sets = [load_images(path).where(slice(1000)) for path in args.validation]
+    for path, images in zip(args.validation, sets):
+        if images.size != size:
+            raise ImageSetError(f'{path} has images of {images.size} px, expected {size} as those to train on')
     logged = ('mean', 'pckh', 'second')
     return lambda network: {f'{images.domain}_{name}': figures.get(name, float('nan')) for images in sets
                             for figures in [image_figures(network, images)] for name in logged}

@@ -11,6 +11,7 @@ usual and as in the paper (10 per second); S1, S5, S6, S7, S8 are for training, 
 from __future__ import annotations
 
 import itertools
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,7 +95,7 @@ def positions(path: Path, axes: int, every: int = 1) -> NDArray[np.float64]:
     try:
         values = np.asarray(cdflib.CDF(path)['Pose'], np.float64)
         joints = values.reshape(-1, 32, axes)[::every, OF_32]
-    except (OSError, ValueError, KeyError, IndexError) as error:
+    except (OSError, ValueError, KeyError, IndexError, OverflowError, MemoryError, zlib.error) as error:
         raise ImageSetError(f'{path}: no joints of Human3.6M in it ({error})') from error
     if not np.isfinite(joints).all():
         raise ImageSetError(f'{path}: joints that are not numbers')

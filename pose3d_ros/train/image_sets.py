@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -105,7 +106,7 @@ def load_images(path: Path) -> ImageSet:
                             file['subject'], joints3d if np.isfinite(joints3d).any() else None, domain)
     except ImageSetError as error:
         raise error if str(path) in str(error) else ImageSetError(f'{path}: {error}') from error
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or 'damaged'
         raise ImageSetError(f'{path}: cannot be read as .npz ({reason}); make it again') from error
 
@@ -203,5 +204,5 @@ def stored(folder: Path, make: Callable[[Path], tuple[ImageSet, Skipped]]) -> tu
             return (ImageSet(crops, file['joints2d'], file['visible'], file['subject'],
                              file.get('joints3d'), str(file['domain'])),
                     Skipped(int(file['skipped']), str(file['example'])))
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ImageSetError(f'{folder} is damaged ({error}); delete it, it will be made again') from error

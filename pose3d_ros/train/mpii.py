@@ -8,6 +8,7 @@ a number, a text or empty. Pixels count from 1, as MATLAB's do.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,7 +54,7 @@ def load_mpii(folder: Path, size: int, crops: Path, validation: bool = False) ->
     """Return the crops of all people with joints and a scale, from the part with labels, and how many were skipped.
 
     size: S px; crops: the file that the images are kept in. Every tenth video is for validation: the published test
-    part has no labels, and images of one video are alike. Raises ImageSetError.
+    part has no labels, and images of one video are alike (without a number: for validation). Raises ImageSetError.
     """
     images = folder / 'images'
     if not images.is_dir():
@@ -96,9 +97,12 @@ def annotated(folder: Path) -> Iterator[Person]:
     try:
         release = loadmat(path, squeeze_me=True, struct_as_record=False)['RELEASE']
         images, training = _several(release.annolist), np.atleast_1d(release.img_train)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, NotImplementedError, MatReadError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, NotImplementedError, MatReadError,
+            zlib.error) as error:
         raise ImageSetError(f'{path}: not the annotations of MPII ({error or "damaged"}); unpack them again') from error
-    for image, train in zip(images, training, strict=True):
+    if len(images) != len(training):
+        raise ImageSetError(f'{path}: {len(images)} images, but {len(training)} are said to be for training or testing')
+    for image, train in zip(images, training):
         if not train:
             continue
         video = getattr(image, 'vididx', -1)

@@ -124,7 +124,8 @@ def batches(first: ImageSet, second: ImageSet | None, settings: MultiTaskSetting
     for the 3D network index (N,), the image's number in its set, and new_T_old (N, 2, 3), how its px were moved.
     """
     if first.joints3d is None:
-        raise ImageSetError(f'{first.domain or "the first set"} has no 3D joints, so no attributes can be learnt of it')
+        raise ImageSetError(f'{first.domain or "the first set"} has no 3D joints, so attributes cannot be learnt; '
+                            'the set with 3D joints comes first')
     labels = attributes(first.joints3d)
     share = settings.batch if second is None else settings.batch - settings.batch // 2
     while True:

@@ -15,7 +15,7 @@ from pose3d_ros.detect.heads import decode_heatmaps
 from pose3d_ros.nets.hourglass import MultiTaskNet, soft_argmax
 from pose3d_ros.nets.parts import PartsNet
 from pose3d_ros.skeleton import HUMAN17
-from pose3d_ros.train.image_sets import ImageSet
+from pose3d_ros.train.image_sets import ImageSet, ImageSetError
 from pose3d_ros.train.loop import CHECKPOINT
 from pose3d_ros.train.metrics import joint_errors
 from pose3d_ros.train.multitask import STRATEGIES, as_input, load_trained
@@ -43,7 +43,9 @@ class Predicted:
 
 
 def predict(network: MultiTaskNet, images: NDArray[np.uint8]) -> Predicted:
-    """Return what the network says of images (N, S, S, 3)."""
+    """Return what the network says of images (N, S, S, 3). Raises ImageSetError for images of another size."""
+    if images.shape[1] != network.size:
+        raise ImageSetError(f'images of {images.shape[1]} px, but the network was trained on {network.size} px')
     found: list[tuple[NDArray, ...]] = []
     network.eval()
     for start in range(0, len(images), PART):

@@ -29,6 +29,7 @@ from pose3d_ros.skeleton import DOF_GROUPS, HUMAN17
 from pose3d_ros.train.image_sets import ImageSet, ImageSetError
 from pose3d_ros.train.loop import CheckpointError, LoopSettings, Run, fit, read_checkpoint
 from pose3d_ros.train.multitask import (
+    FIRST,
     MultiTaskLoss,
     MultiTaskSettings,
     as_input,
@@ -198,7 +199,7 @@ def train_joined(image: MultiTaskNet, parts: PartsNet, first: ImageSet, second: 
 
     def stream(rng: np.random.Generator) -> Iterator[dict[str, NDArray]]:
         for batch in batches(first, seen, loop, rng):
-            index = batch['index'][batch['domain'] == 0]
+            index = batch['index'][batch['domain'] == FIRST]
             yield {**batch, 'joints3d': joints3d[index],
                    'camera': moved_cameras(cameras[index], batch['new_T_old'][:len(index)])}
 

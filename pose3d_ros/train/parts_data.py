@@ -124,7 +124,7 @@ def kept(path: Path, identity: Mapping[str, Any], make: Callable[[], People]) ->
         try:
             with np.load(path, allow_pickle=False) as data:
                 found, people = str(data['identity']), People(*(data[field.name] for field in fields(People)))
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise PeopleError(f'{path} is not a file of people ({error}); delete it to draw them anew') from error
         if found != wanted:
             raise PeopleError(f'{path} has people drawn otherwise: {found}, not {wanted}; use another --out')
