@@ -17,9 +17,9 @@ from pose3d_ros.lift import INPUTS, Lifter, input_points, input_rays, lifter_fil
 from pose3d_ros.past import Past  # noqa: E402
 from pose3d_ros.runtime.engine import Wanted  # noqa: E402
 from pose3d_ros.skeleton import HUMAN17  # noqa: E402
-from pose3d_ros.train.adapt import AdaptSettings, _reason, adapt  # noqa: E402
+from pose3d_ros.train.adapt import AdaptSettings, adapt  # noqa: E402
 from pose3d_ros.train.adapt_geometry import between, crossview_loss, in_views, pixels_off, unlifted  # noqa: E402
-from pose3d_ros.train.adapt_judge import Verdict, compare  # noqa: E402
+from pose3d_ros.train.adapt_judge import Verdict, compare, reason_of  # noqa: E402
 from pose3d_ros.train.adapt_statures import Statures, estimate, stature_prior  # noqa: E402
 from pose3d_ros.train.adapt_vary import site_arrays, varied  # noqa: E402
 from pose3d_ros.train.error_fit import load_errors  # noqa: E402
@@ -250,9 +250,9 @@ def test_an_improvement_within_chance_is_none(site: SiteRecording) -> None:
     (-4.1, 1.0, True, 'over 5 stretches of time, each counting alike, the change is -4.1 px, sure to 1.0 px')])
 def test_the_reason_says_which_figures_decided(change: float, margin: float, better: bool, told: str) -> None:
     figures = {'before': {'crossview_px': 22.9}, 'after': {'crossview_px': 19.5}}
-    reason = _reason(figures, Verdict([{}] * 5, change, margin, better), 20)
+    reason = reason_of(figures, Verdict([{}] * 5, change, margin, better), 20)
     assert told in reason and ('stays as it was' in reason) != better
-    assert ('the weights stay' in _reason(figures, Verdict([{}] * 5, change, margin, better), 0)) == better
+    assert ('the weights stay' in reason_of(figures, Verdict([{}] * 5, change, margin, better), 0)) == better
 
 
 def test_samples_stay_true_when_they_are_varied(exact: tuple[SyntheticSite, SiteRecording]) -> None:

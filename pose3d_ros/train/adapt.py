@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from pose3d_ros.lift import input_points
 from pose3d_ros.nets.window import WindowLifter
 from pose3d_ros.train.adapt_geometry import crossview_loss, unlifted
-from pose3d_ros.train.adapt_judge import Verdict, compare, covered, errors_px, figures_of, fitting_trust, per_camera
+from pose3d_ros.train.adapt_judge import compare, covered, errors_px, figures_of, fitting_trust, per_camera, reason_of
 from pose3d_ros.train.adapt_replay import Replay, shown
 from pose3d_ros.train.adapt_statures import RANGE_M, Statures, estimate, reestimate, stature_prior
 from pose3d_ros.train.adapt_vary import site_arrays, varied
@@ -245,7 +245,7 @@ def adapt(site: SiteRecording, out: Path, lifter: Path | None = None, settings: 
             new.stature)
     else:  # only now: a call that fails leaves what an earlier one made
         (out / ADAPTED).unlink(missing_ok=True)
-    reason = _reason(result, verdict, new.step)
+    reason = reason_of(result, verdict, new.step)
     return Report(verdict.better, reason, path, figures, held, before, after, reference)
 
 
@@ -285,20 +285,3 @@ def _digest(network: WindowLifter) -> float:
 def _kept(metadata: dict[str, str]) -> dict[str, str]:
     """Return what the metadata of the old file say of where its weights come from."""
     return {name: metadata[name] for name in ('data', 'training_command', 'notice', 'licence') if name in metadata}
-
-
-def _reason(result: dict[str, dict[str, float]], verdict: Verdict, step: int) -> str:
-    """Return why the result is kept or thrown away, with the figures that decided it."""
-    before, after = (result[name]['crossview_px'] for name in ('before', 'after'))
-    told = (f'on the part held out, people lie {after:.1f} px from where the other cameras saw them, '
-            f'{before:.1f} px before')
-    if math.isfinite(verdict.margin):
-        told += (f'; over {len(verdict.blocks)} stretches of time, each counting alike, the change is '
-                 f'{verdict.change:+.1f} px, sure to {verdict.margin:.1f} px')
-    if verdict.better:
-        return told if step else f'{told}; the weights stay, the stature that is assumed changes'
-    why = ('that part is too short to tell' if not math.isfinite(verdict.margin) else
-           'that is none to the better' if verdict.change >= 0 else
-           'chance may do as much' if verdict.change + verdict.margin >= 0 else
-           'that is too little to be worth another file')
-    return f'{told}: {why}, so the lifter stays as it was'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,6 +59,23 @@ def compare(before: NDArray, after: NDArray, site: SiteRecording) -> Verdict:
     margin = float(student.ppf(SURE, count - 1) * difference.std(ddof=1) / np.sqrt(count))
     change = float(difference.mean())
     return Verdict(blocks, change, margin, change + margin < 0 and change < -LEAST_GAIN * float(before.mean()))
+
+
+def reason_of(result: dict[str, dict[str, float]], verdict: Verdict, step: int) -> str:
+    """Return why the result is kept or thrown away, with the figures that decided it."""
+    before, after = (result[name]['crossview_px'] for name in ('before', 'after'))
+    told = (f'on the part held out, people lie {after:.1f} px from where the other cameras saw them, '
+            f'{before:.1f} px before')
+    if math.isfinite(verdict.margin):
+        told += (f'; over {len(verdict.blocks)} stretches of time, each counting alike, the change is '
+                 f'{verdict.change:+.1f} px, sure to {verdict.margin:.1f} px')
+    if verdict.better:
+        return told if step else f'{told}; the weights stay, the stature that is assumed changes'
+    why = ('that part is too short to tell' if not math.isfinite(verdict.margin) else
+           'that is none to the better' if verdict.change >= 0 else
+           'chance may do as much' if verdict.change + verdict.margin >= 0 else
+           'that is too little to be worth another file')
+    return f'{told}: {why}, so the lifter stays as it was'
 
 
 def figures_of(joints: NDArray, reference: NDArray, site: SiteRecording) -> dict[str, float]:
