@@ -76,8 +76,9 @@ def test_what_cannot_be_compared_is_refused(data: Path, runs: Path, tmp_path: Pa
                                             monkeypatch: pytest.MonkeyPatch,
                                             capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(command, 'VALIDATION', 200)
-    (tmp_path / 'nothing' / 'plain-copy').mkdir(parents=True)
-    (tmp_path / 'nothing' / 'plain-copy' / CHECKPOINT).touch()
+    for name in ('plain-copy', 'plain-copy-0'):
+        (tmp_path / 'nothing' / name).mkdir(parents=True)
+        (tmp_path / 'nothing' / name / CHECKPOINT).touch()
     assert evaluate(data, tmp_path / 'nothing') == 1
     assert 'train first' in capsys.readouterr().err
     assert evaluate(data, runs, '--people', '5') == 1

@@ -47,7 +47,7 @@ def load_rows(runs: Path) -> dict[str, TrainedRow]:
     lengths = set()
     for name in ROWS:
         for path in sorted(runs.glob(f'{folder(name, 0)[:-1]}*/{CHECKPOINT}')):
-            if not path.parent.name.rpartition('-')[2].isdecimal():    # somebody's copy
+            if not path.parent.name.removeprefix(f'{name}-').isdecimal():    # somebody's copy
                 continue
             network, told = load_trained(path)
             row = rows.setdefault(name, TrainedRow({}, told['steps'], told['width'], told.get('lifter', '')))
