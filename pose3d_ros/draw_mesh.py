@@ -18,7 +18,7 @@ _SUBPIXEL_BITS = 4
 
 
 def turned(degrees: float) -> NDArray[np.float64]:
-    """Return the rotation (3, 3) that shows a body (y up, facing +z) from the front (0), its left (90), behind (180)."""
+    """Return the rotation (3, 3) that shows a body (y up, facing +z) from front (0), left (90), behind (180)."""
     angle = np.radians(-degrees)
     return np.array([[np.cos(angle), 0, np.sin(angle)], [0, 1, 0], [-np.sin(angle), 0, np.cos(angle)]])
 

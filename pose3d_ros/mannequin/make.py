@@ -23,8 +23,7 @@ def make_mannequin() -> BodyArrays:
     """
     vertices, faces, other = _skin()
     joints = figure.rest_joints()
-    weights = skin_weights(vertices, faces)
-    weights = 0.5 * (weights + weights[other][:, SMPL24.mirror])
+    weights = skin_weights(vertices, faces, other)
     regressor = joint_regressor(vertices, weights, joints)
     shapes = shape_directions(vertices, weights)
     shapes -= np.einsum('v,vcb->cb', regressor[0], shapes)

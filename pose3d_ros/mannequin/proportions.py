@@ -1,8 +1,8 @@
 """The figure that the mannequin is made of: joints, thicknesses and how finely they are meshed.
 
-An adult of 1.70 m. Lengths follow the body segments of Drillis and Contini as Winter gives them ("Biomechanics and Motor
-Control of Human Movement", 2009, figure 4.1: knee 0.285, shoulder 0.818, chin 0.870 statures above the floor, and so
-on), rounded; thicknesses are our own, so that girths are near the middle of what anthropometric surveys give for adults.
+An adult of 1.70 m. Lengths follow the body segments of Drillis and Contini as Winter gives them ("Biomechanics and
+Motor Control of Human Movement", 2009, figure 4.1: knee 0.285, shoulder 0.818, chin 0.870 statures above the floor),
+rounded; thicknesses are our own.
 
 Metres from the point on the floor between the feet: x to the body's left, y up, z ahead. Only the left side is given.
 """
@@ -140,7 +140,7 @@ BUTTOCK = ((0.078, 0.880, -0.060), (0.078, 0.090, 0.060))
 HEEL = ((0.128, 0.032, -0.055), (0.031, 0.034, 0.034))
 
 # Edge lengths of the mesh: (up to, length) in m. Fine across limbs, at joints and in the face, coarse elsewhere.
-GRID_X = ((0.020, 0.014), (0.17, 0.023), (0.40, 0.036), (0.49, 0.026), (0.64, 0.036), (0.95, 0.022))
+GRID_X = ((0.020, 0.014), (0.17, 0.023), (0.40, 0.038), (0.49, 0.026), (0.64, 0.036), (0.95, 0.022))
 GRID_Y = ((0.10, 0.020), (0.40, 0.040), (0.55, 0.026), (0.74, 0.040), (0.86, 0.027), (1.30, 0.036), (1.36, 0.0175),
           (1.42, 0.0175), (1.50, 0.020), (1.74, 0.021))
 GRID_Z = ((-0.10, 0.027), (0.10, 0.0225), (0.22, 0.022))

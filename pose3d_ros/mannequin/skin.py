@@ -14,8 +14,9 @@ from pose3d_ros.skeleton import SMPL24, mirrored
 
 JOINTS = len(SMPL24)
 MOST_JOINTS = 4        # that a vertex follows: what file formats of meshes, and graphics cards, take
+_LEAST_WEIGHT = 0.004
 _SMOOTHING = 3         # rounds over the mesh
-_SAMPLES = 120         # poses per joint to which corrections are fitted
+_SAMPLES = 64         # poses per joint to which corrections are fitted
 _RIDGE = 0.02
 _SMALLEST = 6e-4       # m: corrections below are left out
 _FRACTION = 2.0 ** -14  # m: corrections are whole multiples, which pack well
@@ -75,8 +76,11 @@ def _step(value: NDArray) -> NDArray:
     return share * share * (3 - 2 * share)
 
 
-def skin_weights(points: NDArray, faces: NDArray) -> NDArray[np.float64]:
-    """Return how much each vertex (V, 3) follows each joint, (V, 24): rows sum to 1, at most four are not zero."""
+def skin_weights(points: NDArray, faces: NDArray, other: NDArray) -> NDArray[np.float64]:
+    """Return how much each vertex (V, 3) follows each joint, (V, 24): rows sum to 1, at most four are not zero.
+
+    other (V,): the mirror image of each vertex, whose weights are the same with sides exchanged.
+    """
     beyond = np.ones((len(points), JOINTS))
     for index, joint in enumerate(SMPL24.joints[1:], 1):
         right = SMPL24.side(joint) == 'right'
@@ -90,13 +94,15 @@ def skin_weights(points: NDArray, faces: NDArray) -> NDArray[np.float64]:
     mean = averaging(faces, len(points))
     for _ in range(_SMOOTHING):
         weights = 0.5 * weights + 0.5 * (mean @ weights)
-    least = np.sort(weights, axis=1)[:, -MOST_JOINTS, None]
-    weights[(weights < least) | (weights < 0.004)] = 0
+    weights = 0.5 * (weights + weights[other][:, SMPL24.mirror])
+    weights = np.round(weights, 12)  # so that equal ones are equal
+    fifth = np.sort(weights, axis=1)[:, -MOST_JOINTS - 1, None]  # and what equals it, on both sides of the middle
+    weights[(weights <= fifth) | (weights < _LEAST_WEIGHT)] = 0
     return weights / weights.sum(axis=1, keepdims=True)
 
 
 def joint_regressor(points: NDArray, weights: NDArray, joints: NDArray) -> NDArray[np.float64]:
-    """Return the matrix (24, V), without negative numbers and with rows that sum to 1, of which joints = matrix @ points.
+    """Return the matrix (24, V) with joints = matrix @ points, without negative numbers and with rows that sum to 1.
 
     Among all such it is the one nearest (in relative entropy) to a bell around each joint, over the skin of the joint
     and of its parent.
@@ -115,7 +121,7 @@ def joint_regressor(points: NDArray, weights: NDArray, joints: NDArray) -> NDArr
 
 
 def _nearest_mixture(prior: NDArray, offset: NDArray) -> NDArray:
-    """Return weights (M,) that sum to 1 with weights @ offset (M, 3) = 0: prior * exp(offset @ a), by Newton's method."""
+    """Return weights (M,), sum 1, with weights @ offset (M, 3) = 0: prior * exp(offset @ a), by Newton's method."""
     scale = abs(offset).max()
     offset = offset / scale
     multiplier = np.zeros(3)
@@ -150,6 +156,9 @@ def pose_corrections(points: NDArray, weights: NDArray, joints: NDArray) -> NDAr
         vectors = np.random.default_rng(7).uniform(lowest, highest, (_SAMPLES, 3))
         turns = Rotation.from_rotvec(vectors * ((1, -1, -1) if right else (1, 1, 1)))
         wanted = _lost(points[chosen] - joints[index], share[chosen], turns)
+        if SMPL24.side(joint) != 'middle':
+            # What follows both legs alike loses nothing when both move together, as in sitting.
+            wanted *= 1 - 2 * np.minimum(_descendants(weights, SMPL24.mirror[index])[chosen, None], 0.5)
         features = (turns.as_matrix() - np.eye(3)).reshape(_SAMPLES, 9)
         solved = np.linalg.solve(features.T @ features + _RIDGE * _SAMPLES * np.eye(9),
                                  features.T @ wanted.reshape(_SAMPLES, -1))
@@ -168,7 +177,7 @@ def _descendants(weights: NDArray, joint: int) -> NDArray:
 
 
 def _lost(offset: NDArray, share: NDArray, turns: Rotation) -> NDArray:
-    """Return what linear blending loses (S, M, 3), at rest, of points at offset (M, 3) m from a joint that is turned."""
+    """Return what linear blending loses (S, M, 3), at rest, of points at offset (M, 3) m from a turned joint."""
     quaternions = turns.as_quat()
     quaternions *= np.where(quaternions[:, 3:] < 0, -1, 1)
     mixed = share[:, None] * quaternions[:, None]

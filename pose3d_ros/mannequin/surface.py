@@ -111,7 +111,7 @@ def slope(field: Field, points: NDArray) -> NDArray:
 
 
 def neighbours(faces: NDArray, count: int) -> csr_matrix:
-    """Return which vertices share an edge of triangles or quadrangles, as a symmetric matrix (V, V) of zeros and ones."""
+    """Return which vertices share an edge of triangles or quadrangles, as a matrix (V, V) of zeros and ones."""
     a, b = faces.ravel(), np.roll(faces, -1, axis=1).ravel()
     matrix = csr_matrix((np.ones(len(a)), (a, b)), shape=(count, count))
     matrix = matrix + matrix.T
