@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,9 +46,11 @@ def read_body_arrays(path: Path) -> BodyArrays:
     """Read an .npz file. Raises BodyModelError."""
     found: dict[str, NDArray] = {}
     try:
+        with path.open('rb') as opened:
+            if not zipfile.is_zipfile(opened):
+                raise BodyModelError(f'{path}: not a whole .npz file. A .pkl file of SMPL is converted once: pose3d '
+                                     'body-model convert FILE.pkl --out FILE.npz')
         with np.load(path, allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise BodyModelError(f'{path}: is a single array; a body model is an .npz file with {", ".join(KEYS)}')
             missing = [key for key in KEYS if key not in file.files]
             if missing:
                 raise BodyModelError(f'{path}: lacks {", ".join(missing)}; a body model has {", ".join(KEYS)}')
@@ -55,13 +58,8 @@ def read_body_arrays(path: Path) -> BodyArrays:
                 found[key] = _member(path, key, file)
     except OSError as error:
         raise BodyModelError(f'{path}: cannot be read ({error.strerror or error})') from error
-    except zipfile.BadZipFile as error:
-        raise BodyModelError(f'{path}: a damaged .npz file ({error})') from error
-    except BodyModelError:
-        raise
-    except (ValueError, EOFError) as error:  # what NumPy says of a file that is a pickle, or nothing it knows
-        raise BodyModelError(f'{path}: not an .npz file. A .pkl file of SMPL is converted once: pose3d body-model '
-                             'convert FILE.pkl --out FILE.npz') from error
+    except (zipfile.BadZipFile, zlib.error, EOFError, MemoryError) as error:
+        raise BodyModelError(f'{path}: a damaged .npz file ({error or type(error).__name__})') from error
     return checked_body_arrays(found, str(path))
 
 

@@ -16,18 +16,14 @@ Field = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 def body(points: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the field (...,) m at points (..., 3) m. It is the same for mirror images, to the last bit."""
     points = np.concatenate([abs(points[..., :1]), points[..., 1:]], axis=-1)
-    trunk = tube(figure.TRUNK, along=1, power=2.5)(points)
-    for part in (figure.CHEST, figure.BUTTOCK):
-        trunk = melt(trunk, ellipsoid(*part)(points), 0.08)
-    trunk = melt(trunk, tube(figure.TRAPEZIUS, along=0)(points), 0.05)
-    leg = tube(figure.LEG, along=1)(points)
-    foot = melt(tube(figure.FOOT, along=2)(points), ellipsoid(*figure.HEEL)(points), 0.02)
-    leg = -melt(-melt(leg, foot, 0.035), points[..., 1], 0.012)  # the sole is flat
-    hand = melt(tube(figure.HAND, along=0)(points), tube(figure.THUMB, along=0)(points), 0.015)
-    arm = melt(tube(figure.ARM, along=0)(points), hand, 0.02)
-    head = melt(ellipsoid(*figure.SKULL)(points), ellipsoid(*figure.JAW)(points), 0.05)
-    head = melt(head, ellipsoid(*figure.EAR)(points), 0.02)
-    head = melt(melt(head, tube(figure.NECK, along=1)(points), 0.025), ellipsoid(*figure.NOSE)(points), 0.025)
+    part = {name: field(points) for name, field in _PARTS.items()}
+    trunk = melt(melt(part['trunk'], part['chest'], 0.08), part['buttock'], 0.08)
+    trunk = melt(trunk, part['trapezius'], 0.05)
+    leg = melt(part['leg'], melt(part['foot'], part['heel'], 0.02), 0.035)
+    leg = -melt(-leg, points[..., 1], 0.012)  # the sole is flat
+    arm = melt(part['arm'], melt(part['hand'], part['thumb'], 0.015), 0.02)
+    head = melt(melt(part['skull'], part['jaw'], 0.05), part['ear'], 0.02)
+    head = melt(melt(head, part['neck'], 0.025), part['nose'], 0.025)
     return melt(melt(melt(trunk, leg, 0.06), arm, 0.06), head, 0.03)
 
 
@@ -70,3 +66,14 @@ def _to_ellipse(offset: NDArray, half: NDArray, power: float) -> NDArray:
     norm = (scaled ** power).sum(axis=-1) ** (1 / power) + 1e-9
     slope = np.linalg.norm((scaled / norm[..., None]) ** (power - 1) / half, axis=-1) + 1e-9
     return (norm - 1) / slope
+
+
+_PARTS: dict[str, Field] = {
+    'trunk': tube(figure.TRUNK, along=1, power=2.5), 'neck': tube(figure.NECK, along=1),
+    'leg': tube(figure.LEG, along=1), 'foot': tube(figure.FOOT, along=2), 'arm': tube(figure.ARM, along=0),
+    'hand': tube(figure.HAND, along=0), 'thumb': tube(figure.THUMB, along=0),
+    'trapezius': tube(figure.TRAPEZIUS, along=0),
+    'skull': ellipsoid(*figure.SKULL), 'jaw': ellipsoid(*figure.JAW), 'nose': ellipsoid(*figure.NOSE),
+    'ear': ellipsoid(*figure.EAR), 'chest': ellipsoid(*figure.CHEST), 'buttock': ellipsoid(*figure.BUTTOCK),
+    'heel': ellipsoid(*figure.HEEL),
+}
