@@ -35,7 +35,8 @@ def small_arrays(seed: int = 0, vertices: int = 40, shapes: int = 3, posed: floa
     regressor = rng.dirichlet(np.ones(vertices) * 0.2, JOINTS)
     posedirs = rng.normal(0, 0.02, (vertices, 3, 207)) * (rng.random((vertices, 3, 207)) < posed)
     parents = [SMPL24.index(parent) if parent else -1 for parent in SMPL24.parents]
-    arrays = (rng.normal(0, 0.5, (vertices, 3)), rng.normal(0, 0.05, (vertices, 3, shapes)), posedirs, regressor, weights)
+    template, shapedirs = rng.normal(0, 0.5, (vertices, 3)), rng.normal(0, 0.05, (vertices, 3, shapes))
+    arrays = (template, shapedirs, posedirs, regressor, weights)
     return BodyArrays(*(values.astype(np.float32) for values in arrays), parents=np.array(parents),
                       faces=rng.permuted(np.tile(np.arange(vertices), (20, 1)), axis=1)[:, :3].astype(np.int32))
 
