@@ -83,7 +83,7 @@ class BodyModel:
 
     def regressed(self, vertices: ArrayLike) -> NDArray[np.float32]:
         """Return the joints (..., 24, 3) m that J_regressor sees in vertices (..., V, 3): the paper's J = W V."""
-        return self._regressor @ np.asarray(vertices, dtype=np.float32)
+        return self.arrays.regressor @ np.asarray(vertices, dtype=np.float32)
 
     def rest(self, shape: ArrayLike | None = None) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return vertices (V, 3) and joints (24, 3) in m of one person of a shape (b,) in the rest pose."""
@@ -112,7 +112,7 @@ class BodyModel:
         rest = coefficients @ self._shape_rows + self._template_row
         if self._pose_rows is not None:
             feature = (matrices[:, 1:] - np.eye(3, dtype=np.float32)).reshape(size, -1)
-            rest += (self._pose_rows @ feature.T).T
+            rest += _product(feature, self._pose_rows)
         rest = rest.reshape(size, 3, count)
         blended = (transforms.reshape(size * 12, JOINTS) @ self._weight_rows).reshape(size, 3, 4, count)
         moved = blended[:, :, 3]
@@ -143,10 +143,6 @@ class BodyModel:
         return matrices, coefficients, shift
 
     @cached_property
-    def _regressor(self) -> csr_matrix | NDArray[np.float32]:
-        return self.arrays.regressor
-
-    @cached_property
     def _rest_joints(self) -> NDArray[np.float32]:
         return self.arrays.regressor @ self.arrays.template
 
@@ -165,13 +161,13 @@ class BodyModel:
 
     @cached_property
     def _pose_rows(self) -> NDArray[np.float32] | csr_matrix | None:
-        """Pose blend shapes (3 V, 207): None if there are none, sparse if few of them are not zero."""
+        """Pose blend shapes: None if there are none; (207, 3 V), or sparse and (3 V, 207) if few are not zero."""
         directions = self.arrays.posedirs
         share = np.count_nonzero(directions) / directions.size
         if share == 0:
             return None
-        rows = np.ascontiguousarray(directions.transpose(1, 0, 2)).reshape(-1, directions.shape[2])
-        return csr_matrix(rows) if share < _SPARSE_BELOW else rows
+        rows = np.ascontiguousarray(directions.transpose(2, 1, 0)).reshape(directions.shape[2], -1)
+        return csr_matrix(rows.T) if share < _SPARSE_BELOW else rows
 
     @cached_property
     def _weight_rows(self) -> NDArray[np.float32]:
@@ -185,6 +181,11 @@ class BodyModel:
             generation[joint] = generation[parent] + 1
         groups = [np.flatnonzero(generation == number) for number in range(1, generation.max() + 1)]
         return [(group, self.parents[group]) for group in groups]
+
+
+def _product(feature: NDArray, directions: NDArray | csr_matrix) -> NDArray[np.float32]:
+    """Return the change (n, 3 V) by features (n, 207): each kind of matrix the way round in which it is fast."""
+    return (directions @ feature.T).T if isinstance(directions, csr_matrix) else feature @ directions
 
 
 def _as_matrices(rotations: NDArray) -> NDArray[np.float32]:

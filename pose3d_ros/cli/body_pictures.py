@@ -58,7 +58,7 @@ def write_picture(path: Path, model: BodyModel) -> None:
     """Write a PNG (or what the name's ending says). Raises UserError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     picture = np.vstack([_poses(model), _shapes(model)])
-    picture = (picture // _SHADES * _SHADES).astype(np.uint8)  # nobody sees the difference, and the file is half as long
+    picture = (picture // _SHADES * _SHADES).astype(np.uint8)  # nobody sees it, and the file is half as long
     try:
         good = cv2.imwrite(str(path), picture, [cv2.IMWRITE_PNG_COMPRESSION, 9])
     except cv2.error as error:
