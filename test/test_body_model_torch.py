@@ -51,6 +51,23 @@ def test_one_shape_serves_all_frames_of_a_window():
     assert many.shape == (6, 40, 3)
 
 
+def test_mixtures_of_vertices_need_no_vertices():
+    rng = np.random.default_rng(6)
+    for arrays in (small_arrays(), small_arrays(posed=0.0), BodyModel.load().arrays):
+        body = TorchBody(arrays)
+        turns = as_tensor(random_turns(rng, 6)).reshape(2, 3, JOINTS, 3, 3)
+        shape = as_tensor(rng.normal(size=(2, 1, body.shapedirs.shape[2])))
+        place = as_tensor(rng.normal(size=(2, 3, 3)))
+        mixture = torch.softmax(as_tensor(rng.normal(size=(5, len(arrays.template)))), dim=1).requires_grad_()
+        direct = mixture @ body(turns, shape, place)[0]
+        short = body.mixtures(mixture, turns, shape, place)
+        torch.testing.assert_close(short, direct, atol=1e-5, rtol=0)
+        wanted, = torch.autograd.grad(direct.square().sum(), mixture)
+        found, = torch.autograd.grad(short.square().sum(), mixture)
+        torch.testing.assert_close(found, wanted, atol=1e-3, rtol=1e-4)
+        torch.testing.assert_close(body.mixtures(mixture, turns), mixture @ body(turns)[0], atol=1e-5, rtol=0)
+
+
 def test_gradients_are_those_of_small_steps():
     body = TorchBody(small_arrays(vertices=6)).double()
     rng = np.random.default_rng(2)

@@ -22,6 +22,7 @@ class BodyModel(nn.Module):
     shapedirs: Tensor
     posedirs: Tensor
     posed_vertices: Tensor
+    posed_features: Tensor
     regressor: Tensor
     weights: Tensor
     faces: Tensor
@@ -34,10 +35,13 @@ class BodyModel(nn.Module):
         regressor = torch.tensor(arrays.regressor)
         template, shapedirs = torch.tensor(arrays.template), torch.tensor(arrays.shapedirs)
         posedirs = torch.tensor(arrays.posedirs)
-        moved = posedirs.flatten(1).ne(0).any(dim=1).nonzero()[:, 0]  # most of a mannequin's are zero
+        # Most of a mannequin's are zero.
+        moved = posedirs.ne(0).any(dim=2).any(dim=1).nonzero()[:, 0]
+        used = posedirs.ne(0).any(dim=1).any(dim=0).nonzero()[:, 0]
         for name, value in (
-                ('template', template), ('shapedirs', shapedirs), ('posedirs', posedirs[moved].permute(2, 0, 1)),
-                ('posed_vertices', moved), ('regressor', regressor), ('weights', torch.tensor(arrays.weights)),
+                ('template', template), ('shapedirs', shapedirs), ('regressor', regressor),
+                ('posedirs', posedirs[moved][..., used].permute(2, 0, 1)), ('posed_vertices', moved),
+                ('posed_features', used), ('weights', torch.tensor(arrays.weights)),
                 ('faces', torch.tensor(arrays.faces, dtype=torch.long)), ('joint_template', regressor @ template),
                 ('joint_shapedirs', torch.einsum('jv,vcb->jcb', regressor, shapedirs))):
             self.register_buffer(name, value.contiguous(), persistent=False)  # they live in a file of their own
@@ -55,15 +59,41 @@ class BodyModel(nn.Module):
             rest = rest + torch.einsum('vcb,...b->...vc', self.shapedirs[..., :shape.shape[-1]], shape)
         rest = rest.expand(*turns.shape[:-3], *self.template.shape)
         if len(self.posed_vertices):
-            feature = (rotations[..., 1:, :, :] - torch.eye(3, device=rotations.device)).flatten(-3)
-            change = (feature.reshape(-1, feature.shape[-1]) @ self.posedirs.flatten(1)).reshape(
-                *feature.shape[:-1], -1, 3)
+            change = (self._feature(rotations) @ self.posedirs.flatten(1)).unflatten(-1, (-1, 3))
             change = change.expand(*rest.shape[:-2], *change.shape[-2:])
             rest = rest.index_add(rest.dim() - 2, self.posed_vertices, change)
         shift = places - (turns @ rest_joints[..., None])[..., 0]
         transforms = torch.cat([turns, shift[..., None]], dim=-1).flatten(-2)  # (..., 24, 12)
-        blended = (self.weights @ transforms).unflatten(-1, (3, 4))            # (..., V, 3, 4)
-        return (blended[..., :3] @ rest[..., None])[..., 0] + blended[..., 3], places
+        blended = (transforms.mT @ self.weights.T).unflatten(-2, (3, 4))       # (..., 3, 4, V)
+        moved = (blended[..., :3, :] * rest.mT[..., None, :, :]).sum(dim=-2) + blended[..., 3, :]
+        return moved.mT, places
+
+    def mixtures(self, mixture: Tensor, rotations: Tensor, shape: Tensor | None = None,
+                 translation: Tensor | None = None) -> Tensor:
+        """Return mixture @ vertices, (..., K, 3) m, without making the vertices.
+
+        mixture (K, V): sums of vertices with rows that sum to 1, such as a regressor that is being learned (W' of the
+        paper's equation 7); gradients reach it. Other arguments as of forward(). Linear blending lets the sum over
+        vertices be taken first, once for all people: with many frames this is far less work and memory.
+        """
+        turns, places, rest_joints = self._kinematics(rotations, shape, translation)
+        parts = (mixture[:, None] * self.weights.T).flatten(0, 1)        # (K * 24, V)
+        rest = (parts @ self.template).unflatten(0, (len(mixture), -1))  # (K, 24, 3)
+        if shape is not None:
+            by_shape = (parts @ self.shapedirs[..., :shape.shape[-1]].flatten(1)).reshape(-1, shape.shape[-1])
+            rest = rest + (shape @ by_shape.T).unflatten(-1, rest.shape)
+        if len(self.posed_vertices):
+            some = mixture.index_select(1, self.posed_vertices)[:, None] * self.weights[self.posed_vertices].T
+            moved = some.flatten(0, 1) @ self.posedirs.transpose(0, 1).flatten(1)
+            by_pose = moved.unflatten(-1, (-1, 3)).transpose(0, 1).flatten(1)   # (features, K * 24 * 3)
+            rest = rest + (self._feature(rotations) @ by_pose).unflatten(-1, rest.shape[-3:])
+        shift = places - (turns @ rest_joints[..., None])[..., 0]
+        return torch.einsum('...jcd,...kjd->...kc', turns, rest) + (mixture @ self.weights) @ shift
+
+    def _feature(self, rotations: Tensor) -> Tensor:
+        """Return what pose blend shapes are multiplied by (..., features): rotations less I, where any is not zero."""
+        return (rotations[..., 1:, :, :] - torch.eye(3, device=rotations.device, dtype=rotations.dtype)).flatten(-3)[
+            ..., self.posed_features]
 
     def joints(self, rotations: Tensor, shape: Tensor | None = None, translation: Tensor | None = None) -> Tensor:
         """Return the joints (..., 24, 3) m alone; arguments as of forward()."""
