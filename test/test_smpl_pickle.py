@@ -100,8 +100,8 @@ def _attacks(marker: Path) -> dict[str, bytes]:
         'a huge number': b'L' + b'9' * 10 ** 6 + b'L\n.', 'a huge long': b'\x8b\xff\xff\xff\x7f.',
         'bad quotes': b'Sabc\n.', 'bad escape': b"S'\\x'\n.", 'bad utf': b'X\x01\0\0\0\xff.', 'bad number': b'Fabc\n.',
         'deep': b'(' * 10 ** 5 + b'l' * 10 ** 5 + b'.', 'deep tuples': b')' + b'\x85' * 10 ** 5 + b'.',
-        'deep objects': b'cchumpy.ch\nCh\nq\x00' + b'h\x00' * 10 ** 5 + b'N' + b'\x85R' * 10 ** 5 + b'.',
-        'deep states': b'cchumpy.ch\nCh\nq\x00' + b'h\x00)R}Vx\n' * 10 ** 5 + b'N' + b'sb' * 10 ** 5 + b'.',
+        'deep objects': b'cchumpy.ch\nCh\nq\x00' + b'h\x00' * 50000 + b'N' + b'\x85R' * 50000 + b'.',
+        'deep states': b'cchumpy.ch\nCh\nq\x00' + b'h\x00)R}Vx\n' * 20000 + b'N' + b'sb' * 20000 + b'.',
         'itself': b']q\x00h\x00a.', 'a zip': b'PK\x03\x04', 'text': b'hello\n',
     }
 
