@@ -12,7 +12,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from pose3d_ros.lift import SHIPPED
+from pose3d_ros.lift import lifter_file
 from pose3d_ros.runtime.check import self_check
 from pose3d_ros.runtime.check_inputs import inputs_for
 from pose3d_ros.runtime.engine import Engine, EngineError
@@ -58,13 +58,9 @@ def open_network(name: str, folder: Path, torch: Any) -> Network:
     if torch is None:
         if name == 'published_1024':
             raise ImportError('it is made with PyTorch, which is not installed')
-        return Network(name, _shipped() if name == 'lifter' else Path(ModelStore().path(name)))
+        return Network(name, lifter_file() if name == 'lifter' else Path(ModelStore().path(name)))
     path, module = importlib.import_module('torch_networks').pair(name, folder)
-    return Network(name, _shipped() if name == 'lifter' else path, module)
-
-
-def _shipped() -> Path:
-    return Path(__file__).resolve().parents[1] / 'pose3d_ros' / 'weights' / SHIPPED
+    return Network(name, lifter_file() if name == 'lifter' else path, module)
 
 
 def add_tensorrt(network: Network, backend: TensorRTBackend, most: int, figures: Figures) -> None:

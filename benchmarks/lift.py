@@ -29,7 +29,7 @@ from onnx import TensorProto, helper, numpy_helper
 from pose3d_ros.camera import Camera
 from pose3d_ros.cli.figures import add_json_option, print_table, write_json
 from pose3d_ros.cli.progress import progress
-from pose3d_ros.lift import INPUTS, Lifter
+from pose3d_ros.lift import DEFAULT_LIFTER, INPUTS, Lifter
 from pose3d_ros.records import Person2D, Person3D
 from pose3d_ros.runtime.engine import Wanted
 from pose3d_ros.runtime.opening import open_engine
@@ -133,7 +133,8 @@ def measure(what: dict[str, Callable[[], object]], rounds: int, calls: int, pace
 def main() -> int:
     """Measure, print, and write the JSON file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--model', type=Path, metavar='ONNX', help='default: the weights that come with the package')
+    parser.add_argument('--model', default=DEFAULT_LIFTER, metavar='NAME|ONNX',
+                        help='a lifter that ships, or a file (default: %(default)s)')
     parser.add_argument('--cores', type=int, default=2, help='that may be used (default: 2)')
     parser.add_argument('--rounds', type=int, default=7, help='default: 7')
     parser.add_argument('--calls', type=int, default=300, help='back to back, per round (default: 300)')

@@ -23,10 +23,11 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
+
+from headlines import LINES, headlines
 
 ROOT = Path(__file__).resolve().parents[1]
 KEPT = ROOT / 'docs' / 'results'
@@ -195,56 +196,10 @@ def summary() -> str:
                      f'{figures["fps"]:.0f} frames/s; {figures["fps_ratio_mediapipe"]:.2f} times', command])
         rows.append([f'delay through ROS 2 at 30 frames/s: p50 / p95 | {figures["latency_p50_ms"]:.0f} / '
                      f'{figures["latency_p95_ms"]:.0f} ms', command])
-    rows += absolute_summary(kept.get('absolute', {}))
-    rows += engines_summary(kept.get('engines', {}))
+    for topic in LINES:
+        rows += headlines(topic, kept.get(topic, {}))
     return '| what | measured | command |\n| --- | --- | --- |\n' + ''.join(
         f'| {what} | `{readable(command)}` |\n' for what, command in rows)
-
-
-def absolute_summary(kept: dict[str, Any]) -> list[list[str]]:
-    """Return rows (what and figures, command) on the lifter, of the parts that have been measured."""
-    return filled(kept, (
-        ('the lifter on held-out people, robot cameras, whole body in view: MPJPE; MRPE with unknown stature / stature '
-         'given / on a known floor | {:.0f} mm; {:.0f} / {:.0f} / {:.0f} mm', 'robot.mpjpe_mm', 'robot.mrpe_mm',
-         'robot_stature.mrpe_mm', 'robot_ground.mrpe_mm'),
-        ('the same: joints inside their 90 % ellipsoid, everybody; MRPE of the upper half against the whole body | '
-         '{:.1%}; {:.2f} times', 'robot.coverage_90', 'robot.upper_half_mrpe_ratio'),
-        ("real footage, the man's stature given: MRPE with the 2D model `heavy`, `full` | {:.0f}, {:.0f} mm",
-         'sample_heavy_stature.mrpe_mm', 'sample_full_stature.mrpe_mm'),
-        ('AbsPoseLifter as published, our data, four static cameras, true 2D joints: MPJPE / PA-MPJPE / MRPE | '
-         '{:.0f} / {:.0f} / {:.0f} mm', 'lab_gt.mpjpe_mm', 'lab_gt.pa_mpjpe_mm', 'lab_gt.mrpe_mm'),
-        ('lifting one person; eight | {:.2f}; {:.2f} ms', 'lift_1_ms', 'lift_8_ms')))
-
-
-def engines_summary(kept: dict[str, Any]) -> list[list[str]]:
-    """Return rows on what computes the networks, of the parts that have been measured."""
-    one, eight = ('cpu.{}.batch_' + size for size in ('1_p50_ms', '8_p50_ms'))
-    full = 'pose_landmark_full'
-    return filled(kept, (
-        ('one tile searched; joints of one person, of eight (`full`); one person lifted, on the CPU | '
-         '{:.1f}; {:.1f}, {:.1f}; {:.2f} ms', one.format('pose_detection'), one.format(full), eight.format(full),
-         one.format('lifter')),
-        ('time on ONNX Runtime over PyTorch (eager), same threads: joints (`full`); lifter; mean of all networks | '
-         '{:.2f}; {:.2f}; {:.2f}', f'ort_vs_torch.{full}.batch_1_ratio', 'ort_vs_torch.lifter.batch_1_ratio',
-         'ort_vs_torch_ratio'),
-        ('time of the pruned joint network over the whole; of two cameras in one call over one after the other | '
-         '{:.2f}; {:.2f}', 'pruned_vs_full_ratio', 'two_cameras.together_ratio'),
-        ("two nodes' engines on two cores: throughput over that of one; with threads that spin, over that without | "
-         '{:.2f}; {:.2f}', 'nodes.chosen.two_vs_one_throughput_ratio',
-         'nodes_vs_chosen.spinning.two_calls_per_s_ratio'),
-        ('TensorRT FP16: time over PyTorch compiled; over the physical floor | {:.2f}; {:.1f}',
-         'trt_fp16_vs_torch_compiled_ratio', 'trt_fp16_vs_floor_ratio')))
-
-
-def filled(kept: dict[str, Any], lines: Sequence[tuple[str, ...]]) -> list[list[str]]:
-    """Return [text, command] of each line (text with braces, names of its figures) whose figures are all there."""
-    figures, rows = kept.get('figures', {}), []
-    for text, *names in lines:
-        if all(figures.get(name) is not None for name in names):
-            owner = next((part for part in kept.get('parts', {}).values() if names[0].split('.')[0] in part['groups']),
-                         kept)
-            rows.append([text.format(*(figures[name] for name in names)), owner['command']])
-    return rows
 
 
 def readable(command: str) -> str:

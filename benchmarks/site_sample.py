@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pose3d_ros.cli.adapt import adapted, add_parser, command_of
+from pose3d_ros.cli.adapt import adapted, add_parser, command_of, learnable
 from pose3d_ros.cli.adapt_report import verdict, write_report
 from pose3d_ros.cli.evaluate_sample import CALIBRATION, DEFAULT_MODEL, REFERENCE_MODEL, load_views
 from pose3d_ros.cli.figures import print_table, write_json
@@ -26,7 +26,7 @@ from pose3d_ros.cli.sample_reference import View, build_reference
 from pose3d_ros.cli.sample_scores import Scores, add_up, on_subject, score
 from pose3d_ros.cli.site_views import Footage, footage_of
 from pose3d_ros.fuse import views as fuse_views
-from pose3d_ros.lift import Lifter
+from pose3d_ros.lift import DEFAULT_LIFTER, Lifter
 from pose3d_ros.records import Person3D
 from pose3d_ros.runtime.engine import Wanted
 from pose3d_ros.runtime.store import ModelStore
@@ -49,7 +49,7 @@ def main(words: Sequence[str]) -> int:
     views = load_views(config_file(CALIBRATION))
     args = adapt_arguments(views, own.out, given)
     footage = footage_of(args, own.out / f'people_{DEFAULT_MODEL}.npz')
-    report = adapted(args, footage)
+    report = adapted(args, footage, learnable(args.lifter, own.out))
     write_report(own.out / 'report.html', report, footage, command_of(args))
     print(verdict(report))
     args.model = REFERENCE_MODEL
@@ -58,8 +58,8 @@ def main(words: Sequence[str]) -> int:
     frames = len(reference.points)
     first = round((1 - HOLD_OUT) * frames)
     figures: dict[str, dict[str, float]] = {}
-    for name, path in (('before', None), ('after', own.out / 'lifter.onnx' if report.adapted else None)):
-        lifted = {view.name: lift(footage.views[view.name], view, path) for view in views}
+    for name, chosen in (('before', DEFAULT_LIFTER), ('after', own.out / 'lifter.onnx' if report.adapted else None)):
+        lifted = {view.name: lift(footage.views[view.name], view, chosen) for view in views}
         parts = [held_out(view, reference.in_view(view), footage, lifted[view.name], first) for view in views]
         found = add_up(parts).figures()
         figures[name] = {'crossview_px': crossview(views, footage, reference.points, lifted, first),
@@ -80,9 +80,9 @@ def adapt_arguments(views: Sequence[View], out: Path, given: dict[str, object]) 
     return args
 
 
-def lift(seen: Sequence[fuse_views.View], view: View, path: Path | None) -> list[list[Person3D]]:
+def lift(seen: Sequence[fuse_views.View], view: View, name: str | Path) -> list[list[Person3D]]:
     """Return the people of a camera in space, frame by frame, by a lifter."""
-    lifter = Lifter.open(path, engines=Wanted('cpu', threads=1))
+    lifter = Lifter.open(name, engines=Wanted('cpu', threads=1))
     try:
         return [lifter(each.people_2d, view.camera, each.stamp_ns) for each in seen]
     finally:

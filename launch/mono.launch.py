@@ -43,8 +43,8 @@ def start_nodes(context: LaunchContext) -> list:
     time = decided(chosen, use_sim_time=bool)
     transport = decided(chosen, image_transport=str)
     actions = [own_node('mono_node', chosen, [*time, *transport, *decided(
-        chosen, autostart=bool, detector_model=str, search_model=str, lifter_model=str,
-        runtime=str)], remappings=[image])]
+        chosen, autostart=bool, detector_model=str, search_model=str, lifter=str, runtime=str)],
+        remappings=[image])]
     if chosen['video']:
         source = decided(chosen, video=str, calibration=str, camera_name=str, loop=bool)
         actions.append(own_node('video_node', chosen, [*transport, *source], remappings=[image],

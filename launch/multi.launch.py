@@ -70,7 +70,7 @@ def start_nodes(context: LaunchContext) -> list:
         *([FUSION_IN_STEP] if chosen['videos'] else [])])]
     if is_true(chosen['nodes']):
         networks = [*clock, *start, *decided(chosen, image_transport=str, detector_model=str, search_model=str,
-                                             lifter_model=str, runtime=str)]
+                                             lifter=str, runtime=str)]
         if is_true(chosen['one_process']):
             actions.append(own_node('multi_node', chosen, [{'cameras': cameras}, *networks], remappings=[
                 (f'{camera}/image', image if image.startswith('/') else f'{camera}/{image}')

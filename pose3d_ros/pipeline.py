@@ -9,7 +9,7 @@ from functools import partial
 from typing import TypeVar
 
 from pose3d_ros.detect import Detector, DetectSettings, together
-from pose3d_ros.lift import Lifter
+from pose3d_ros.lift import DEFAULT_LIFTER, Lifter
 from pose3d_ros.records import Frame, Person2D, Person3D
 from pose3d_ros.refine import Refiner, RefineSettings
 from pose3d_ros.runtime.engine import Engine, Wanted
@@ -46,11 +46,11 @@ class Pipeline:
     def open(cls, detector_model: str = 'full', engines: Wanted | None = None,
              detect: DetectSettings | None = None, track: TrackSettings | None = None,
              refine: RefineSettings | None = None, stature: float = 0.0, search: str = 'blazepose',
-             lifter: str = '') -> Pipeline:
+             lifter: str = DEFAULT_LIFTER) -> Pipeline:
         """Load the models, run them once, and build the stages.
 
         detector_model: 'lite', 'full', 'heavy', or a .yaml file that describes another network; search: 'blazepose', or
-        such a file for what finds people; lifter: '' for the one that comes with the package, or an .onnx file.
+        such a file for what finds people; lifter: one that ships, by its name (lift.LIFTERS), or an .onnx file.
         engines: how the networks are computed; by default as well as can be done here. stature: m, of everybody who
         will be seen; 0: not known. Raises ModelMissing, ModelCorrupt, EngineError or LiftModelError, each naming the
         cure, and ValueError for a stature that nobody has or a description that does not fit.
@@ -62,7 +62,7 @@ class Pipeline:
     def open_group(cls, count: int, detector_model: str = 'full', engines: Wanted | None = None,
                    detect: DetectSettings | None = None, track: TrackSettings | None = None,
                    refine: RefineSettings | None = None, stature: float = 0.0,
-                   search: str = 'blazepose', lifter: str = '') -> list[Pipeline]:
+                   search: str = 'blazepose', lifter: str = DEFAULT_LIFTER) -> list[Pipeline]:
         """Return pipelines for so many cameras that share their networks, for run_together(); see open.
 
         Each is closed by itself; the networks end with the last of them.
@@ -72,7 +72,7 @@ class Pipeline:
         detect = detect or DetectSettings()
         detectors = Detector.open_group(count, detector_model, engines, settings=detect, search=search)
         try:
-            first = Lifter.open(lifter or None, engines=engines, stature=stature or None, most=detect.max_people)
+            first = Lifter.open(lifter, engines=engines, stature=stature or None, most=detect.max_people)
         except Exception:
             for detector in detectors:
                 detector.close()

@@ -98,6 +98,8 @@ class Person2D:
     depth (J,) relative depth towards (-) or away from (+) the camera against the mid-hip, in px of the source image, as
     far as the detector gives it; all NaN for a joint that is out of view. box (4,) px: x0, y0, x1, y1.
     id: 0 until the tracker has given one. swapped: left and right were exchanged here, of some joints at least.
+    attributes (9, 3): probabilities of front, back and on-plane as in attributes.py, where the detector gives them
+    itself (zeros: unknown); None for all others.
     """
 
     skeleton: Skeleton
@@ -111,21 +113,28 @@ class Person2D:
     id: int = 0
     state: PersonState = PersonState.TENTATIVE
     swapped: bool = False
+    attributes: NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
         joints = len(self.skeleton)
+        if self.attributes is not None and self.attributes.shape != (9, 3):
+            raise ValueError(f'attributes is {self.attributes.shape}, expected (9, 3)')
         for name, shape in (('pixels', (joints, 2)), ('rays', (joints, 2)), ('sigma', (joints,)),
                             ('joint_confidence', (joints,)), ('depth', (joints,)), ('box', (4,))):
             if getattr(self, name).shape != shape:
                 raise ValueError(f'{name} is {getattr(self, name).shape}, expected {shape} for {self.skeleton.name}')
 
     def mirrored(self, joints: NDArray[np.bool_] | None = None) -> Person2D:
-        """Return the same measurements with left and right names exchanged, of all joints or of those (J,) given."""
+        """Return the same measurements with left and right names exchanged, of all joints or of those (J,) given.
+
+        What the detector said of front and back, it said of a body that faces the other way: nothing is known of that.
+        """
         order = self.skeleton.mirror
         if joints is not None:
             order = np.where(joints, order, np.arange(len(order)))
         return replace(self, pixels=self.pixels[order], rays=self.rays[order], sigma=self.sigma[order],
-                       joint_confidence=self.joint_confidence[order], depth=self.depth[order], swapped=True)
+                       joint_confidence=self.joint_confidence[order], depth=self.depth[order], swapped=True,
+                       attributes=None if self.attributes is None else np.zeros_like(self.attributes))
 
 
 @dataclass(frozen=True)

@@ -132,6 +132,14 @@ HUMAN17 = Skeleton(
      'thorax', 'left_shoulder', 'left_elbow', 'thorax', 'right_shoulder', 'right_elbow'),
 )
 
+# The joints of HUMAN17 by their degrees of freedom: torso; limb joints next to it, with the head; ends of the limbs
+# (Wang et al., Not All Parts Are Created Equal, section 3.2). Estimates of one group lean on those of the others.
+DOF_GROUPS = (
+    ('pelvis', 'right_hip', 'left_hip', 'spine', 'thorax', 'neck', 'left_shoulder', 'right_shoulder'),
+    ('right_knee', 'left_knee', 'head', 'left_elbow', 'right_elbow'),
+    ('right_ankle', 'left_ankle', 'left_wrist', 'right_wrist'),
+)
+
 # The 33 landmarks of Google's BlazePose, in its order.
 BLAZEPOSE33 = Skeleton(
     'blazepose33',

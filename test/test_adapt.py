@@ -13,7 +13,7 @@ import pytest
 torch = pytest.importorskip('torch', reason='training needs PyTorch: make train-env')
 
 from pose3d_ros.fuse.views import View  # noqa: E402
-from pose3d_ros.lift import INPUTS, Lifter, input_points, input_rays  # noqa: E402
+from pose3d_ros.lift import INPUTS, Lifter, input_points, input_rays, lifter_file  # noqa: E402
 from pose3d_ros.past import Past  # noqa: E402
 from pose3d_ros.runtime.engine import Wanted  # noqa: E402
 from pose3d_ros.skeleton import HUMAN17  # noqa: E402
@@ -25,8 +25,8 @@ from pose3d_ros.train.adapt_vary import site_arrays, varied  # noqa: E402
 from pose3d_ros.train.error_fit import load_errors  # noqa: E402
 from pose3d_ros.train.export import ADULTS, export, parity  # noqa: E402
 from pose3d_ros.train.lifter import LifterSettings, make_network  # noqa: E402
-from pose3d_ros.train.load_lifter import LifterFileError, load_lifter, shipped_lifter  # noqa: E402
-from pose3d_ros.train.loop import CheckpointError  # noqa: E402
+from pose3d_ros.train.load_lifter import LifterFileError, load_lifter  # noqa: E402
+from pose3d_ros.train.loop import CheckpointError, learning_rate_factor  # noqa: E402
 from pose3d_ros.train.procedural import procedural_mocap  # noqa: E402
 from pose3d_ros.train.read_site import _poses_at, read_site  # noqa: E402
 from pose3d_ros.train.site import SiteError, SiteRecording, load_site  # noqa: E402
@@ -81,7 +81,7 @@ def test_a_lifter_read_from_its_file_computes_what_the_file_does(small: Path, tm
     twice, _ = load_lifter(tmp_path / 'again.onnx')
     for name, value in network.state_dict().items():
         torch.testing.assert_close(twice.state_dict()[name], value, rtol=0, atol=0)
-    assert parity(load_lifter()[0], shipped_lifter()) < 1e-4
+    assert parity(load_lifter()[0], lifter_file()) < 1e-4
 
 
 def test_training_leaves_its_batch_norms_alone() -> None:
@@ -201,6 +201,17 @@ def test_where_nothing_can_be_learnt_nothing_changes(site: SiteRecording, tmp_pa
     report = adapt(known, tmp_path, settings=FEW, quiet=True)
     assert not report.adapted and report.path is None and 'stays as it was' in report.reason
     assert not (tmp_path / 'lifter.onnx').exists() and report.figures['chosen_step'] == 0
+
+
+@pytest.mark.parametrize('steps', [40, AdaptSettings().steps])
+def test_small_changes_are_judged_before_large_ones(steps: int) -> None:
+    """Of the way that weights can go, little lies before the first judgement, and most before the last fifth."""
+    settings = AdaptSettings(steps=steps, validate_every=steps // 10)
+    loop = settings.loop()
+    way = np.cumsum([learning_rate_factor(loop, step, step / steps) for step in range(steps)])
+    share = way / way[-1]
+    judged = share[settings.validate_every - 1::settings.validate_every]
+    assert judged[0] < 0.05 and np.diff(judged).max() < 0.2 and judged[-3] > 0.9
 
 
 def test_a_stopped_run_goes_on_and_a_finished_one_is_not_repeated(site: SiteRecording, small: Path,

@@ -157,9 +157,9 @@ def test_headlines_come_from_what_has_been_measured(load) -> None:
     figures = {'pruned_vs_full_ratio': 0.456, 'two_cameras.together_ratio': 0.789}
     line = 'time of the pruned joint network over the whole; of two cameras in one call over one after the other | '
     expected = [[f'{line}0.46; 0.79', 'engines.py']]
-    assert results.engines_summary({'command': 'engines.py', 'figures': figures}) == expected
-    assert results.engines_summary(results.with_part({}, 'cpu', {'command': 'engines.py'}, figures)) == expected
-    assert results.engines_summary({}) == []
+    assert results.headlines('engines', {'command': 'engines.py', 'figures': figures}) == expected
+    assert results.headlines('engines', results.with_part({}, 'cpu', {'command': 'engines.py'}, figures)) == expected
+    assert results.headlines('engines', {}) == []
 
 
 def test_what_is_kept_has_the_promised_figures() -> None:

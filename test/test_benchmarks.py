@@ -22,7 +22,9 @@ def load(name: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location(f'benchmark_{name}', FOLDER / f'{name}.py')
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(FOLDER))
+        spec.loader.exec_module(module)
     return module
 
 
@@ -85,9 +87,9 @@ def test_a_topic_of_several_commands_replaces_one_part_and_keeps_the_others(tmp_
     with pytest.raises(ValueError, match='robot'):
         results.with_part(topic, 'other', about, {'robot.mpjpe_mm': 1.0})
     (tmp_path / 'absolute.json').write_text(json.dumps(topic))
-    assert results.absolute_summary(topic) == []                  # a line needs all of its figures
+    assert results.headlines('absolute', topic) == []                  # a line needs all of its figures
     topic['figures']['lift_8_ms'] = 0.456
-    assert results.absolute_summary(topic) == [['lifting one person; eight | 0.20; 0.46 ms', 'benchmarks/lift.py']]
+    assert results.headlines('absolute', topic) == [['lifting one person; eight | 0.20; 0.46 ms', 'benchmarks/lift.py']]
     page = results.page()
     assert '### absolute: speed\n\n`benchmarks/lift.py`, commit abc' in page and '| lift_1_ms | 0.2 |' in page
     assert '| | mrpe_mm |\n| --- | ---: |\n| robot | 190 |\n| robot_up | 180 |\n' in page

@@ -182,7 +182,8 @@ def test_without_a_gpu_nothing_of_others_is_stale(place: Workplace, capsys: pyte
 
 def test_mistakes_are_one_line_with_the_choices(place: Workplace, capsys: pytest.CaptureFixture[str]) -> None:
     for command, told in ((['tiny'], 'pose_landmark_full'), (['sample'], 'pose_detection'), (['no.onnx'], 'no.onnx'),
-                          (['lifter', '--all'], '--all'), (['--stale'], '--list')):
+                          (['lifter', '--all'], '--all'), (['--stale'], '--list'),
+                          (['lite', '--lifter', 'parts'], 'default networks')):
         assert main(['build-engines', *command]) == 1
         lines = capsys.readouterr().err.strip().splitlines()
         assert len(lines) == 1 and told in lines[0]
@@ -200,7 +201,7 @@ class Spy:
 
     def open(self, path: Path, wanted: object = None, *, most: int = AT_ONCE, **names: object) -> SimpleNamespace:
         self.most[path.stem] = most
-        return SimpleNamespace(warm_up=lambda: None, close=lambda: None, metadata={})
+        return SimpleNamespace(warm_up=lambda: None, close=lambda: None, inputs=(), metadata={})
 
     def path(self, name: str) -> Path:
         return Path(f'{name}.onnx')
@@ -231,6 +232,8 @@ def test_a_parameter_file_asks_for_what_its_nodes_open(tmp_path: Path, monkeypat
     file.write_text('multi_node: {ros__parameters: {cameras: [a, b, c]}}\n'
                     'fusion_node: {ros__parameters: {cameras: [a]}}\n')
     assert asked_for(file, store=spy) == [(network(name, 8, 3, store=spy), 'auto') for name in DEFAULT]
+    file.write_text('a: {ros__parameters: {lifter: parts, max_people: 5}}')
+    assert [(each.name, each.most) for each, _ in asked_for(file, store=spy)][-1] == ('parts', 5)
     file.write_text('/**/mono_node: {ros__parameters: {stature: 1.8}}')  # nothing about networks: the defaults
     assert asked_for(file, store=spy) == asked_for(config_file('mono.yaml'), store=spy)
 
@@ -238,6 +241,7 @@ def test_a_parameter_file_asks_for_what_its_nodes_open(tmp_path: Path, monkeypat
 @pytest.mark.parametrize(('text', 'told'), [
     ('a: [', 'not valid YAML'), ('rate: 3', 'no ros__parameters'), ('a: {ros__parameters: {rate: 3}}', 'max_people'),
     ('a: {ros__parameters: {precision: fp4}}', "precision is 'fp4'"),
+    ('a: {ros__parameters: {lifter: arms}}', "'arms' is none of window, parts"),
     ('a: {ros__parameters: {max_people: many}}', 'max_people'), ('a: {ros__parameters: {runtime: cpu}}', 'no engine')])
 def test_a_wrong_parameter_file_is_one_line(text: str, told: str, tmp_path: Path,
                                             capsys: pytest.CaptureFixture[str]) -> None:
@@ -253,8 +257,8 @@ def test_defaults_are_the_same_everywhere() -> None:
 
 
 def test_networks_have_long_and_short_names() -> None:
-    assert [model_name(name) for name in ('lifter', 'full', 'detection', 'a/b.onnx')] == [
-        LIFTER, 'pose_landmark_full', 'pose_detection', 'b']
+    assert [model_name(name) for name in ('lifter', 'window', 'parts', 'full', 'detection', 'a/b.onnx')] == [
+        LIFTER, LIFTER, 'parts', 'pose_landmark_full', 'pose_detection', 'b']
     assert set(DEFAULT) <= set(MODELS)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from small_networks import simcc
 
-from pose3d_ros.lift import INPUTS, Lifter
+from pose3d_ros.lift import INPUTS, LIFTERS, Lifter, lifter_file
 from pose3d_ros.runtime import check as checks
 from pose3d_ros.runtime.backend import NotNowError
 from pose3d_ros.runtime.catalogue import CATALOGUE
@@ -23,7 +22,7 @@ from pose3d_ros.runtime.engine import EngineError, Wanted
 from pose3d_ros.runtime.onnx_engine import OnnxEngine
 from pose3d_ros.runtime.tolerances import Rule, tolerances_of
 
-LIFTER = Path(str(resources.files('pose3d_ros') / 'weights' / 'lifter.onnx'))
+LIFTER = lifter_file()
 Outputs = dict[str, NDArray]
 
 
@@ -320,10 +319,13 @@ def test_half_precision_of_the_package_networks_keeps_well_within_tolerance(mode
         assert verdict.passed and max(verdict.deviations.values()) < 0.6, (step, verdict.text)
 
 
-def test_the_shipped_lifter_is_good_in_any_precision(capsys: pytest.CaptureFixture[str]) -> None:
-    assert checks.main([str(LIFTER)]) == 0
+@pytest.mark.parametrize('name', LIFTERS)
+def test_the_lifters_that_ship_are_good_in_any_precision(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    file = lifter_file(name)
+    assert checks.main([str(file)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split(';')[0] for line in lines] == [f'lifter {step}: pass' for step in ('fp16', 'mixed', 'fp32')]
+    assert [line.split(';')[0] for line in lines] == [f'{file.stem} {step}: pass'
+                                                      for step in ('fp16', 'mixed', 'fp32')]
     assert 'covariance 0.0' in lines[0]
 
 

@@ -10,7 +10,7 @@ from drawn_people import Drawn
 
 from pose3d_ros.camera import Camera
 from pose3d_ros.detect import blazepose, people
-from pose3d_ros.detect.poses import Poses
+from pose3d_ros.detect.poses import Poses, no_attributes
 from pose3d_ros.skeleton import BLAZEPOSE33, COCO17, LIMBS12, Skeleton
 
 # A skeleton of somebody's own: no nose, a joint of one side only, one that nobody else has, and no bones.
@@ -25,7 +25,8 @@ def poses_of(drawn: list[Drawn], skeleton: Skeleton = BLAZEPOSE33, person: float
     ones = np.ones(pixels.shape[:2])
     return Poses(pixels, 0.9 * ones, 3.0 * ones, np.nan * ones, np.full(len(drawn), person),
                  middle=np.array([one.place(np.zeros(2)) for one in drawn]),
-                 rim=np.array([one.place(np.array([0.0, -1.0])) for one in drawn]))
+                 rim=np.array([one.place(np.array([0.0, -1.0])) for one in drawn]),
+                 attributes=no_attributes(len(drawn)))
 
 
 @ANY

@@ -295,8 +295,8 @@ def test_other_copies_of_this_package_are_found(tmp_path: Path) -> None:
         copy.write_bytes(file.read_bytes())
     path = [str(used.parent), str(tmp_path / 'same'), str(tmp_path)]
     assert worst(installed.copies(path)).level == OK
-    (same / 'lift.py').write_text('')
-    assert worst(installed.copies(path)).level == NOTE and 'lift.py' in worst(installed.copies(path)).text
+    (same / 'pipeline.py').write_text('')
+    assert worst(installed.copies(path)).level == NOTE and 'pipeline.py' in worst(installed.copies(path)).text
     (same / '__init__.py').write_text("__version__ = '0.0.1'\n")
     assert worst(installed.copies(path)).level == PROBLEM and '0.0.1' in worst(installed.copies(path)).text
 

@@ -18,6 +18,7 @@ from pose3d_ros.cli.doctor.findings import NOTE, OK, PROBLEM, Finding
 from pose3d_ros.cli.doctor.machine import Gpus
 from pose3d_ros.cli.doctor.probe import Reply
 from pose3d_ros.cli.networks import Network
+from pose3d_ros.lift import LIFTERS
 from pose3d_ros.runtime.backend import Progress, Target
 from pose3d_ros.runtime.cache import EngineCache
 from pose3d_ros.runtime.catalogue import CATALOGUE
@@ -135,6 +136,15 @@ def test_models_are_judged_by_whether_they_are_needed() -> None:
     assert levels == {'pose_detection': PROBLEM, 'pose_landmark_full': OK, 'pose_landmark_lite': PROBLEM,
                       'pose_landmark_heavy': OK, 'sample': OK}
     assert only(found, 'pose_landmark_lite').cure == "run 'pose3d fetch --force x'"
+
+
+def test_a_lifter_that_the_installation_lacks_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert {(found.name, found.level) for found in caches.lifters()} == {(f'lifter {name}', OK) for name in LIFTERS}
+    monkeypatch.setattr(caches, 'lifter_file', lambda name: tmp_path / name)
+    (tmp_path / 'window').write_text('weights')
+    found = list(caches.lifters())
+    assert only(found, 'lifter window').level == OK and only(found, 'lifter parts').level == PROBLEM
+    assert 'install' in only(found, 'lifter parts').cure
 
 
 def test_a_cache_that_others_can_write_to_is_a_problem(tmp_path: Path) -> None:

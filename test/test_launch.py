@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 LAUNCH_FILES = sorted((ROOT / 'launch').glob('*.launch.py'))
 MONO, MULTI = (ROOT / 'launch' / f'{name}.launch.py' for name in ('mono', 'multi'))
 SHARED = ROOT / 'pose3d_ros' / 'ros' / 'launching.py'
-PROMISED = {'namespace', 'params_file', 'image', 'image_transport', 'detector_model', 'search_model', 'lifter_model',
+PROMISED = {'namespace', 'params_file', 'image', 'image_transport', 'detector_model', 'search_model', 'lifter',
             'runtime', 'use_sim_time', 'log_level', 'rviz', 'autostart', 'calibration'}
 PROMISED_OF = {MONO: {'video'}, MULTI: {'cameras', 'videos', 'frame', 'nodes', 'one_process'}}
 

@@ -19,7 +19,7 @@ CHECKED_FOR_LENGTH = [*SOURCES, *sorted((ROOT / 'test').rglob('*.py')), *sorted(
 # From the bottom up. A unit imports only units of lower layers; within a layer only what shares its braces, so that
 # no stage knows another. A new module or folder must be given its place here.
 LAYERS: tuple[tuple[set[str], ...], ...] = (
-    ({'skeleton', 'camera', 'distortion', 'calibration', 'records', 'pelvis', 'stature'},),
+    ({'skeleton', 'camera', 'distortion', 'calibration', 'records', 'pelvis', 'stature', 'attributes'},),
     ({'body_model', 'body_model_file', 'pickle_reader', 'smpl_pickle'},),
     ({'mannequin'}, {'mesh_files', 'mesh_gltf'}, {'draw_mesh'}),
     ({'runtime'},),

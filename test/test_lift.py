@@ -34,7 +34,7 @@ LOWER = ('left_knee', 'right_knee', 'left_ankle', 'right_ankle')
 class KnownNetwork:
     """An engine that gives fixed outputs, and keeps what it was asked."""
 
-    provider, precision = 'CPUExecutionProvider', 'fp32'
+    provider, precision, inputs = 'CPUExecutionProvider', 'fp32', ENGINE_INPUTS
     input_shapes = {'rays': (None, WINDOW, len(INPUTS), 2)}  # noqa: RUF012 (as an engine has it)
 
     def __init__(self, points: NDArray, **metadata: str) -> None:
@@ -197,3 +197,11 @@ def test_a_model_that_does_not_say_what_it_is_is_refused() -> None:
     del network.metadata['stature']
     with pytest.raises(LiftModelError, match='stature'):
         Lifter(network)
+
+
+@pytest.mark.parametrize(('name', 'value'), [
+    ('stature', '[1.7]'), ('stature', '"tall"'), ('input_joints', 'nose, ears'), ('output_joints', '17'),
+    ('output_joints', '[0, 1]')])
+def test_metadata_that_cannot_be_read_is_refused_with_what_is_possible(name: str, value: str) -> None:
+    with pytest.raises(LiftModelError, match='choose window or parts'):
+        Lifter(KnownNetwork(random_people(1, 10), **{name: value}))

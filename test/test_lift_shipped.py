@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from importlib import resources
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +12,7 @@ from synthetic import CAMERA, seen
 from walkers import hide, standing
 
 from pose3d_ros.camera import Camera
-from pose3d_ros.lift import SHIPPED, Lifter
+from pose3d_ros.lift import LIFTERS, Lifter, lifter_file
 from pose3d_ros.records import JointState, Person2D
 from pose3d_ros.runtime.engine import Wanted
 from pose3d_ros.skeleton import BLAZEPOSE33, COCO17, HUMAN17, LIMBS12
@@ -23,9 +21,9 @@ LIMBS = HUMAN17.indices(LIMBS12.joints)
 HEADINGS = np.arange(8) * np.pi / 4
 
 
-@pytest.fixture(scope='module')
-def lifter() -> Lifter:
-    return Lifter.open(engines=Wanted('cpu', threads=1))
+@pytest.fixture(scope='module', params=LIFTERS)
+def lifter(request: pytest.FixtureRequest) -> Lifter:
+    return Lifter.open(request.param, Wanted('cpu', threads=1))
 
 
 def limbs_of(points: NDArray) -> NDArray:
@@ -39,10 +37,9 @@ def hips(points: NDArray) -> NDArray:
 def test_the_shipped_model_names_its_joints_data_and_licence(lifter: Lifter) -> None:
     metadata = lifter.engine.metadata
     assert json.loads(metadata['input_joints']) == [*LIMBS12.joints, 'ears']
-    assert 'mocap.cs.cmu.edu' in metadata['notice'] and metadata['training_command'].startswith('pose3d train lifter')
+    assert 'mocap.cs.cmu.edu' in metadata['notice'] and metadata['training_command'].startswith('pose3d train ')
     assert metadata['licence'] == 'Apache-2.0' and metadata['version']
-    file = Path(str(resources.files('pose3d_ros') / 'weights' / SHIPPED))
-    assert file.stat().st_size < 20e6
+    assert all(lifter_file(name).stat().st_size < 20e6 for name in LIFTERS)
 
 
 def at_joint_centres(person: Person2D) -> Person2D:

@@ -4,6 +4,7 @@ import logging
 import time
 from pathlib import Path
 
+import drawn_people
 import fakes
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ pytestmark = pytest.mark.ros
 pytest.importorskip('rclpy')
 pytest.importorskip('pose3d_ros.msg')
 
-from bench import SMALL, Bench, picture, wait_for  # noqa: E402
+from bench import SMALL, Bench, encode_image, picture, wait_for  # noqa: E402
 from diagnostic_msgs.msg import DiagnosticStatus  # noqa: E402
 from lifecycle_msgs.msg import Transition  # noqa: E402
 from lifecycle_msgs.srv import ChangeState  # noqa: E402
@@ -23,11 +24,15 @@ from rclpy.parameter import Parameter  # noqa: E402
 from sensor_msgs.msg import CameraInfo, Image  # noqa: E402
 from visualization_msgs.msg import Marker, MarkerArray  # noqa: E402
 
+from pose3d_ros.lift import LIFTERS, Lifter  # noqa: E402
+from pose3d_ros.pipeline import Pipeline  # noqa: E402
+from pose3d_ros.refine import Refiner  # noqa: E402
 from pose3d_ros.ros.output import Output  # noqa: E402
 from pose3d_ros.ros.params import ParameterError  # noqa: E402
 from pose3d_ros.runtime.engine import EngineError, Wanted  # noqa: E402
 from pose3d_ros.runtime.store import ModelCorrupt, ModelMissing  # noqa: E402
 from pose3d_ros.skeleton import BLAZEPOSE33, COCO17  # noqa: E402
+from pose3d_ros.track import Tracker  # noqa: E402
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 CONFIG = Path(__file__).parents[1] / 'config' / 'mono.yaml'
@@ -112,7 +117,7 @@ def test_an_unforeseen_failure_to_configure_is_reported_and_recovered_from(ros):
 
 
 def test_parameters_reach_the_pipeline(ros):
-    with Bench(detector_model='lite', search_model='persons.yaml', lifter_model='site.onnx', runtime='cpu',
+    with Bench(detector_model='lite', search_model='persons.yaml', lifter='site.onnx', runtime='cpu',
                precision='fp32', threads=2,
                search_period=7, swap_guard=False, acceleration=3.0) as bench:
         wait_for(lambda: bench.state == 'active')
@@ -122,6 +127,31 @@ def test_parameters_reach_the_pipeline(ros):
         assert opened['engines'] == Wanted('cpu', 'fp32', 2, meanwhile=True)
         assert opened['detect'].search_period == 7 and not opened['track'].swap_guard
         assert opened['refine'].acceleration == 3.0
+
+
+@pytest.mark.parametrize('name', LIFTERS)
+def test_a_lifter_that_ships_is_taken_by_its_name_and_diagnostics_say_which(ros, name):
+    def open_pipeline(**arguments):
+        lifter = Lifter.open(arguments['lifter'], Wanted('cpu', threads=1))
+        return Pipeline(drawn_people.detector(), Tracker(), lifter, Refiner())
+
+    frame = drawn_people.draw([drawn_people.Drawn(640, 360)])
+    with Bench(camera=frame.camera, open_pipeline=open_pipeline, lifter=name) as bench:
+        bench.ready().send_info()
+        for _ in range(3):
+            bench.send(encode_image(frame.image, bench.header()))
+        wait_for(lambda: bench.people and bench.people[-1].people)
+        person = bench.people[-1].people[0]
+        assert len(person.joints) == 17 and 1 < person.pelvis.pose.position.z < 12
+        values = {pair.key: pair.value for pair in bench.status('pipeline').values}
+        assert values['lifter'] == name and set(values) >= {'detector_model', 'search_model'}
+
+
+def test_a_lifter_that_cannot_be_is_refused_with_what_is_possible(ros):
+    with Bench(autostart=False) as bench:
+        for wrong in ('legs', ''):
+            refused = bench.node.set_parameters([Parameter('lifter', value=wrong)])[0]
+            assert not refused.successful and 'window | parts | *.onnx' in refused.reason
 
 
 def test_parameters_can_be_changed_while_unconfigured_only(ros):

@@ -304,8 +304,9 @@ OTHER = {  # of each key that may be left out, a value other than the default
     'sha256': hashlib.sha256(b'').hexdigest(), 'about': 'mine', 'input.name': 'x', 'input.layout': 'NHWC',
     'input.channels': 'BGR', 'input.type': 'float16', 'input.range': [0, 200], 'input.mean': [0.1, 0.2, 0.3],
     'input.std': [4, 5, 6], 'input.fill': 7, 'input.batch': 3, 'bones': [['nose', 'left_hip']], 'head.outputs': 'y',
-    'head.values': 'logit', 'head.grid': 'corners', 'head.split_ratio': 3, 'head.refine': 'none', 'crop.padding': 1.5,
-    'crop.turned': True, 'confidence.unseen': 0.1, 'confidence.sure': 0.9, 'sigma.least': 3, 'sigma.gain': 1,
+    'head.attributes': 'a', 'head.values': 'logit', 'head.grid': 'corners', 'head.split_ratio': 3,
+    'head.refine': 'none', 'crop.padding': 1.5, 'crop.turned': True, 'confidence.unseen': 0.1,
+    'confidence.sure': 0.9, 'sigma.least': 3, 'sigma.gain': 1,
     'outputs.boxes': 'b', 'outputs.scores': 's', 'outputs.labels': 'l', 'outputs.columns': 'score',
     'outputs.transposed': False, 'outputs.strides': [8], 'outputs.format': 'xywh', 'outputs.unit': 'fraction',
     'outputs.values': 'logit', 'person': 4, 'threshold': 0.6, 'nms': 0.5, 'fit': 'stretch', 'smallest': 0.3}

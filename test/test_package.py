@@ -30,7 +30,7 @@ KEYS = {'cv2': 'python3-opencv', 'numpy': 'python3-numpy', 'scipy': 'python3-sci
         'tqdm': 'python3-tqdm', 'onnxruntime': 'python3-onnxruntime-pip', 'tf2_ros': 'tf2_ros_py'}
 # Not in rosdep: `pose3d fetch` needs onnx (which brings google.protobuf) and tflite, and engines in half precision need
 # onnx; bags need rosbags (which brings apsw); training and TensorRT are optional.
-NO_KEY = {'onnx', 'google', 'tflite', 'rosbags', 'apsw', 'torch', 'onnxscript', 'tensorrt', 'pose3d_ros'}
+NO_KEY = {'onnx', 'google', 'tflite', 'rosbags', 'apsw', 'torch', 'onnxscript', 'cdflib', 'tensorrt', 'pose3d_ros'}
 # Needed without a Python import, and left to the user: RViz is not for robots without a screen.
 NOT_IMPORTED, LEFT_TO_THE_USER = {'rosidl_default_runtime'}, {'rviz2'}
 
@@ -150,8 +150,8 @@ def test_states_have_the_same_numbers_in_messages_and_records(name: str, states:
 
 
 @pytest.mark.parametrize(('names', 'record', 'sent', 'not_sent'), [
-    # Relative depth stays with the detector: it is of use to the lifter in the same process only.
-    (('Person2D', 'Joint2D'), Person2D, (PERSON_2D, JOINT_2D), {'depth'}),
+    # Relative depth and attributes stay with the detector: they are of use to the lifter in the same process only.
+    (('Person2D', 'Joint2D'), Person2D, (PERSON_2D, JOINT_2D), {'depth', 'attributes'}),
     (('Person3D', 'Joint3D'), Person3D, (PERSON_3D, JOINT_3D), set()),
 ])
 def test_messages_carry_the_fields_of_the_records(

@@ -10,16 +10,20 @@ from typing import TYPE_CHECKING
 
 from pose3d_ros.cli.adapt_card import write_card
 from pose3d_ros.cli.adapt_report import show, verdict, write_report
-from pose3d_ros.cli.engines import add_engine_options, add_model_options, lifter_file
+from pose3d_ros.cli.bag import is_bag
+from pose3d_ros.cli.engines import add_engine_options, add_lifter_option, add_model_options
 from pose3d_ros.cli.errors import UserError
 from pose3d_ros.cli.figures import add_json_option, write_json
+from pose3d_ros.cli.site_clocks import check_clocks
 from pose3d_ros.cli.site_views import Footage, footage_of
 from pose3d_ros.cli.train import load_split, positive
+from pose3d_ros.lift import DEFAULT_LIFTER, lifter_file
 
 if TYPE_CHECKING:
     from pose3d_ros.train.adapt import Report
 
 LIFTER, CARD, REPORT, PEOPLE = 'lifter.onnx', 'lifter.md', 'report.html', 'people.npz'
+_USUAL = (('model', 'full'), ('search', 'blazepose'), ('lifter', DEFAULT_LIFTER), ('seed', 0))  # goes without saying
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -46,8 +50,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument('--joints', type=Path, metavar='FILE.npz',
                         help=f'keep the people detected there, or use those that are (default: {PEOPLE} in --out)')
     parser.add_argument('--out', type=Path, required=True, metavar='DIR')
-    parser.add_argument('--lifter', type=lifter_file, metavar='FILE.onnx',
-                        help='start from this one (default: the one that comes with the package)')
+    add_lifter_option(parser, 'start from this one, which cannot be one of parts')
     parser.add_argument('--data', type=Path, nargs='+', metavar='NPZ',
                         help='motion capture to rehearse, so that nothing is forgotten (`pose3d mocap`; docs/data.md); '
                              'without it made-up postures are rehearsed')
@@ -66,8 +69,10 @@ def run(args: argparse.Namespace) -> int:
     """Read, train, measure, and write everything; the same command continues. Raises UserError."""
     import pose3d_ros.train.adapt  # noqa: F401 (says that PyTorch is missing before the long work)
 
+    start = learnable(args.lifter, args.out)
     footage = footage_of(args, args.joints or args.out / PEOPLE)
-    report = adapted(args, footage)
+    check_clocks(footage.views, _starts(args, footage))
+    report = adapted(args, footage, start)
     lifter = args.out / LIFTER
     if report.adapted:
         write_card(args.out / CARD, report, args, command_of(args))
@@ -77,22 +82,44 @@ def run(args: argparse.Namespace) -> int:
     write_report(args.out / REPORT, report, footage, command_of(args))
     show(report)
     print(verdict(report))
-    print(f'report: {args.out / REPORT}' + (f'; use it: parameter lifter_model:={lifter.absolute()} of the nodes, or '
+    print(f'report: {args.out / REPORT}' + (f'; use it: parameter lifter:={lifter.absolute()} of the nodes, or '
                                             f'pose3d run --lifter {lifter}' if report.adapted else ''))
     if args.json:
         write_json(args.json, report.figures)
     return 0
 
 
-def adapted(args: argparse.Namespace, footage: Footage) -> Report:
-    """Return what came of adapting to the footage. Raises UserError."""
+def learnable(lifter: str, out: Path) -> Path:
+    """Return the file of a lifter, by name or path, that can be trained further.
+
+    Raises UserError for any other, and for one that would be overwritten with what comes of it.
+    """
+    from pose3d_ros.train.load_lifter import LifterFileError, load_lifter
+
+    path = lifter_file(lifter)
+    if path.resolve() == (out / LIFTER).resolve():
+        raise UserError(f'--lifter {lifter} would be overwritten by what comes of it; give another --out')
+    try:
+        load_lifter(path)
+    except LifterFileError as error:
+        raise UserError(str(error)) from error
+    return path
+
+
+def _starts(args: argparse.Namespace, footage: Footage) -> list[float]:
+    """Return when each video begins [s]; nothing of a bag."""
+    return [] if any(is_bag(path) for path in args.recordings) else args.offsets or [0.0] * len(footage.views)
+
+
+def adapted(args: argparse.Namespace, footage: Footage, lifter: Path) -> Report:
+    """Return what came of adapting a lifter's file to the footage. Raises UserError."""
     from dataclasses import replace
 
     from pose3d_ros.train.adapt import AdaptSettings, adapt
     from pose3d_ros.train.load_lifter import LifterFileError
     from pose3d_ros.train.loop import CheckpointError, TrainingError, limit_threads
     from pose3d_ros.train.onnx_file import ExportError
-    from pose3d_ros.train.read_site import read_site
+    from pose3d_ros.train.read_site import read_site, strangers
     from pose3d_ros.train.site import SiteError
 
     if args.threads:
@@ -101,11 +128,13 @@ def adapted(args: argparse.Namespace, footage: Footage) -> Report:
     settings = AdaptSettings(hold_out=args.hold_out, seed=args.seed)
     if args.steps:
         settings = replace(settings, steps=args.steps)
-    lifter = Path(args.lifter) if args.lifter else None
     try:
         site = read_site(footage.views, lifter)
-        print(f'{len(site)} sightings of {len(set(site.person.tolist()))} people by {len(site.cameras)} cameras in '
-              f'{site.seconds:.0f} s')
+        print(f'{len(site)} sightings of {len(set(site.person.tolist()))} people by {len(set(site.camera.tolist()))} '
+              f'cameras in {site.seconds:.1f} s')
+        for name in strangers(site):
+            print(f'{name}: nobody whom it sees was recognised in another camera, so that it takes no part; if people '
+                  'were in view of both, its place or its clock is wrong (pose3d calibrate extrinsics)')
         return adapt(site, args.out, lifter, settings, mocap, minutes=args.minutes, command=command_of(args))
     except (SiteError, LifterFileError, CheckpointError, TrainingError, ExportError) as error:
         raise UserError(str(error)) from error
@@ -117,7 +146,7 @@ def command_of(args: argparse.Namespace) -> str:
     for name in ('calibration', 'frame', 'topics', 'cameras', 'offsets', 'lifter', 'data', 'hold_out', 'steps', 'model',
                  'search', 'seed'):
         value = getattr(args, name)
-        if value in (None, [], '') or (name, value) in (('model', 'full'), ('search', 'blazepose'), ('seed', 0)):
+        if value in (None, [], '') or (name, value) in _USUAL:
             continue
         values = value if isinstance(value, list) else [value]
         words += [f'--{name.replace("_", "-")}',

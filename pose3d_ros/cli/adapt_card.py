@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pose3d_ros import __version__
 from pose3d_ros.cli.adapt_report import MEASURES
 from pose3d_ros.cli.errors import UserError
+from pose3d_ros.lift import LIFTERS
 
 if TYPE_CHECKING:
     from pose3d_ros.train.adapt import Report
@@ -28,7 +29,8 @@ def card_text(report: Report, args: argparse.Namespace, command: str) -> str:
     """Return the card as Markdown."""
     figures: Mapping[str, Any] = report.figures
     held = report.held
-    source = Path(args.lifter).name if args.lifter else f'the lifter that comes with pose3d_ros {__version__}'
+    source = (f'the lifter that comes with pose3d_ros {__version__}' if args.lifter in LIFTERS else
+              Path(args.lifter).name)
     rehearsed = ', '.join(path.name for path in args.data) if args.data else 'made-up postures'
     rows = '\n'.join(
         f'| {text} | {factor * figures["before"][name]:.{digits}f} | {factor * figures["after"][name]:.{digits}f} |'
@@ -53,5 +55,5 @@ notice: those of the network it was made from (docs/models/lifter.md).
 It was measured where it was made: on these cameras, these people, this place. After cameras were moved or lenses
 exchanged, or for other people (children where adults were recorded), measure again, or go back to the one that ships.
 
-Use: parameter `lifter_model: /path/to/lifter.onnx` of mono_node and multi_node, or `pose3d run --lifter lifter.onnx`.
+Use: parameter `lifter: /path/to/lifter.onnx` of mono_node and multi_node, or `pose3d run --lifter lifter.onnx`.
 '''

@@ -40,6 +40,11 @@ class Shown:
     other: int
 
 
+def titles(report: Report) -> tuple[str, str]:
+    """Return what the two columns of the report are called: `after` is only what was kept."""
+    return ('before', 'after') if report.adapted else ('kept', 'tried')
+
+
 def chosen(held: SiteRecording, count: int) -> list[Shown]:
     """Return what to show: moments spread evenly over the time, pairs of cameras in turn; whatever is to be seen."""
     seen = (held.across().sum(axis=2) >= _LEAST_JOINTS)  # (N, V)
@@ -80,8 +85,9 @@ def overlays(report: Report, footage: Footage, count: int = 4) -> list[tuple[str
             image = np.full((lens.height, lens.width, 3), _DARK, dtype=np.uint8)
         pair, errors = _pair(report, each, image, lens)
         own = held.cameras[held.camera[each.row]]
+        told = ', '.join(f'{error:.0f} px {title}' for error, title in zip(errors, titles(report)))
         pictures.append((f'{1e-9 * (held.stamp_ns[each.row] - start):.1f} s: what {own} alone says, as {name} sees it; '
-                         f'median distance {errors[0]:.0f} px before, {errors[1]:.0f} px after', pair))
+                         f'median distance {told}', pair))
     return pictures
 
 
@@ -102,7 +108,7 @@ def _pair(report: Report, shown: Shown, image: Image, lens: Camera) -> tuple[Ima
         drawn.append(_drawn(image, pixels[-1], points, detected, int(held.person[row])))
     window = _window(np.concatenate([*pixels, detected]), detected, image.shape[:2])
     panels = [captioned(np.ascontiguousarray(part[window]), f'{title}: {error:.0f} px', _PANEL)
-              for part, title, error in zip(drawn, ('before', 'after'), errors)]
+              for part, title, error in zip(drawn, titles(report), errors)]
     return joined(panels, axis=1), (errors[0], errors[1])
 
 
@@ -152,16 +158,16 @@ def over_distance(report: Report, pixels_before: NDArray, pixels_after: NDArray)
     if not np.isfinite(distance).any():
         return None
     width = max(_LEAST_BIN_M, float(np.nanmax(distance) - np.nanmin(distance)) / _MOST_BINS)
-    lines: dict[str, tuple[list[float], list[float]]] = {'before': ([], []), 'after': ([], [])}
+    lines: dict[str, tuple[list[float], list[float]]] = {title: ([], []) for title in titles(report)}
     for low in np.arange(np.floor(np.nanmin(distance) / width), np.nanmax(distance) / width) * width:
         rows = (distance >= low) & (distance < low + width)
         if rows.sum() < _LEAST_IN_BIN:
             continue
-        for name, pixels in (('before', pixels_before), ('after', pixels_after)):
+        for name, pixels in zip(lines, (pixels_before, pixels_after)):
             if np.isfinite(pixels[rows]).any():
                 lines[name][0].append(float(np.mean(distance[rows])))
                 lines[name][1].append(float(np.nanmedian(pixels[rows])))
-    if not lines['before'][0]:
+    if not any(x for x, _ in lines.values()):
         return None
     return chart('Error over distance (held-out part)', 'distance from the camera, m',
                  'median distance in the images of the other cameras, px',

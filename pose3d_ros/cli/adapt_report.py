@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pose3d_ros.cli.adapt_pictures import over_distance, overlays
+from pose3d_ros.cli.adapt_pictures import over_distance, overlays, titles
 from pose3d_ros.cli.chart import chart
 from pose3d_ros.cli.errors import UserError
 from pose3d_ros.cli.figures import print_table
@@ -32,6 +32,7 @@ MEASURES = (  # name of the figure, what it says, number of digits, factor
     ('reference_mpjpe_mm', 'joints against triangulation, mid-hips aligned, mm', 0, 1.0),
     ('coverage_90', 'share of detected joints inside the 90 % ellipses, %', 0, 100.0))
 LOG = 'log.csv'
+WORSE = 1.05    # times the error before, from which a camera is called worse
 SHORT_S = 20.0  # s, of a held-out part, below which the report warns
 _STYLE = '''body{font:16px/1.5 system-ui,sans-serif;max-width:1280px;margin:2em auto;padding:0 1em;color:#222}
 h1{font-size:1.5em}h2{font-size:1.15em;margin-top:2em}.verdict{font-size:1.2em;padding:.8em 1em;border-radius:6px}
@@ -44,18 +45,19 @@ figure{margin:1.2em 0}figcaption{color:#444}.note{color:#555}code{background:#f3
 def verdict(report: Report) -> str:
     """Return in one sentence what came of it."""
     if not report.adapted:
-        return f'Kept the old weights: {report.reason.rstrip(".")}.'
+        return ('Kept the old weights. What was tried instead is not surely better, and was thrown away: '
+                f'{report.reason.rstrip(".")}.')
     figures: Mapping[str, Any] = report.figures
     before, after = (figures[when]['crossview_px'] for when in ('before', 'after'))
     gain = 100 * figures['crossview_gain']
     return (f'Better by {gain:.0f} %: on the part of the recording that was held out, one '
-            f'camera\'s people lie {after:.0f} px from where the other cameras saw them, before it was '
-            f'{before:.0f} px.')
+            f'camera\'s people lie {after:.1f} px from where the other cameras saw them, before it was '
+            f'{before:.1f} px.')
 
 
 def show(report: Report) -> None:
     """Print the table of figures."""
-    print_table([['held-out part', 'before', 'after'], *_measures(report)])
+    print_table([['held-out part', *titles(report)], *_measures(report)])
 
 
 def write_report(path: Path, report: Report, footage: Footage, command: str) -> None:
@@ -78,10 +80,13 @@ def report_text(report: Report, footage: Footage, command: str, log: Path) -> st
     held = report.held
     parts = [f'<p class="verdict {"better" if report.adapted else "kept"}">{html.escape(verdict(report))}</p>']
     if not report.adapted:
-        parts.append('<p>Nothing has to be changed: the nodes go on with the lifter they have. "After" below is what '
-                     'was tried and not kept.</p>')
+        parts.append('<p>Nothing has to be changed: the nodes go on with the lifter they have. No file was written; '
+                     'the columns and pictures called "tried" are of what was not kept.</p>')
+    else:
+        parts.append('<p>The adapted lifter is <code>lifter.onnx</code> beside this file; <code>lifter.md</code> says '
+                     'how to use it, and what it was made from.</p>')
     parts += ['<h2>What was measured</h2>', _about(report, footage),
-              _table(['on the held-out part', 'before', 'after'], _measures(report))]
+              _table(['on the held-out part', *titles(report)], _measures(report))]
     if held.seconds < SHORT_S:
         parts.append(f'<p class="note">The part that was held out is short ({held.seconds:.1f} s). It cannot show how '
                      'things are in other postures and places; record some minutes.</p>')
@@ -92,10 +97,7 @@ def report_text(report: Report, footage: Footage, command: str, log: Path) -> st
                   'detected the joints itself; red: what lies between. Moments are spread evenly over the held-out '
                   'part, not chosen by how they came out.</p>']
         parts += [_figure(image, caption, '.jpg') for caption, image in pictures]
-    parts += ['<h2>By camera</h2>', _table(['camera that gave the 3D people', 'before, px', 'after, px', 'sightings'], [
-        [name, _number(each['before_px']), _number(each['after_px']),
-         str(np.count_nonzero(held.camera == held.cameras.index(name)))]
-        for name, each in figures['cameras'].items()])]
+    parts += _cameras(report)
     for picture in (over_distance(report, pixels[0], pixels[1]), _training_curve(log)):
         if picture is not None:
             parts.append(_figure(picture, '', '.png'))
@@ -111,10 +113,12 @@ def _about(report: Report, footage: Footage) -> str:
     held = report.held
     cameras = ', '.join(html.escape(name) for name in held.cameras)
     images = sum(len(views) for views in footage.views.values())
+    sizes = ', '.join(sorted({f'{lens.width}x{lens.height}' for lens in footage.lenses.values()}))
+    first, second = (html.escape(title) for title in titles(report))
     return (f'<p>{images} images of {len(held.cameras)} cameras ({cameras}); held out: the last '
-            f'{held.seconds:.1f} s with {len(held)} sightings, of which nothing was learnt. "After" and "before" are '
-            'the same images and the same 2D joints; nobody labelled anything. Smaller is better, but for the last '
-            'line, which should be near 90.</p>')
+            f'{held.seconds:.1f} s with {len(held)} sightings, of which nothing was learnt. "{first}" and "{second}" '
+            'are the same images and the same 2D joints; nobody labelled anything. Smaller is better, but for the last '
+            f'line, which should be near 90. Pixels are those of the images as recorded ({sizes}).</p>')
 
 
 def _measures(report: Report) -> list[list[str]]:
@@ -122,6 +126,21 @@ def _measures(report: Report) -> list[list[str]]:
     before, after = figures['before'], figures['after']
     return [[text, _number(before[name] * factor, digits), _number(after[name] * factor, digits)]
             for name, text, digits, factor in MEASURES if name in before and name in after]
+
+
+def _cameras(report: Report) -> list[str]:
+    """Return the errors of each camera's people, and which of them came out worse."""
+    held, of_cameras = report.held, report.figures['cameras']
+    assert isinstance(of_cameras, dict)
+    titled = [f'{title}, px' for title in titles(report)]
+    parts = ['<h2>By camera</h2>', _table(['camera that gave the 3D people', *titled, 'sightings'], [
+        [name, _number(each['before_px']), _number(each['after_px']),
+         str(np.count_nonzero(held.camera == held.cameras.index(name)))] for name, each in of_cameras.items()])]
+    worse = [name for name, each in of_cameras.items() if each['after_px'] > WORSE * each['before_px']]
+    if report.adapted and worse:
+        parts.append(f'<p class="note">Worse than before: {html.escape(", ".join(worse))}. All cameras together are '
+                     'better; a robot that has these alone may be better off with the old lifter.</p>')
+    return parts
 
 
 def _people(figures: Mapping[str, Any]) -> list[str]:

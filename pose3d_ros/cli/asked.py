@@ -11,11 +11,12 @@ import yaml
 from pose3d_ros.cli.errors import UserError
 from pose3d_ros.cli.networks import SEARCH, Network, lifter, network
 from pose3d_ros.detect.detector import DetectSettings
+from pose3d_ros.lift import DEFAULT_LIFTER, LiftModelError, lifter_name
 from pose3d_ros.runtime.engine import PRECISIONS
 from pose3d_ros.runtime.store import ModelStore
 
 # One of these makes a node ours, or its name does.
-_OURS = ('detector_model', 'search_model', 'lifter_model', 'runtime', 'precision', 'max_people')
+_OURS = ('detector_model', 'search_model', 'lifter', 'runtime', 'precision', 'max_people')
 
 
 def asked_for(path: Path, cameras: int = 1, store: ModelStore | None = None) -> list[tuple[Network, str]]:
@@ -38,7 +39,7 @@ def asked_for(path: Path, cameras: int = 1, store: ModelStore | None = None) -> 
             for name in names:
                 name = SEARCH if name == 'blazepose' else str(name)
                 asked[network(name, people, count, store), precision] = None
-            asked[lifter(str(section.get('lifter_model', '')), people, count, store), precision] = None
+            asked[lifter(_lifter(path, section), people, count, store), precision] = None
     return list(asked)
 
 
@@ -66,6 +67,13 @@ def _precision(path: Path, section: Mapping[str, Any]) -> str:
     if precision not in PRECISIONS:
         raise UserError(f'{path}: precision is {precision!r}, expected one of {", ".join(PRECISIONS)}')
     return str(precision)
+
+
+def _lifter(path: Path, section: Mapping[str, Any]) -> str:
+    try:
+        return lifter_name(str(section.get('lifter', DEFAULT_LIFTER)))
+    except LiftModelError as error:
+        raise UserError(f'{path}: {error}') from error
 
 
 def _people(path: Path, section: Mapping[str, Any]) -> int:

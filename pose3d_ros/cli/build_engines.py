@@ -12,10 +12,12 @@ from types import TracebackType
 from tqdm import tqdm
 
 from pose3d_ros.cli.asked import asked_for
+from pose3d_ros.cli.engines import add_lifter_option
 from pose3d_ros.cli.errors import UserError
 from pose3d_ros.cli.kept_engines import Kept, clear, kept_engines
-from pose3d_ros.cli.networks import DEFAULT, MAX_PEOPLE, MODELS, Network, at_hand, model_name, network
+from pose3d_ros.cli.networks import DEFAULT, LIFTER, MAX_PEOPLE, MODELS, Network, at_hand, lifter, model_name, network
 from pose3d_ros.cli.progress import progress
+from pose3d_ros.lift import DEFAULT_LIFTER
 from pose3d_ros.runtime.backend import Backend, Target
 from pose3d_ros.runtime.cache import EngineCache
 from pose3d_ros.runtime.engine import PRECISIONS, EngineError
@@ -34,6 +36,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument('networks', nargs='*', metavar='NETWORK',
                         help=f'one or more of {", ".join(MODELS)} (or short: detection, lite, full, heavy), .onnx '
                              f'files, .yaml files that describe models of your own (default: {", ".join(DEFAULT)})')
+    add_lifter_option(parser, 'with the other networks of the default')
     parser.add_argument('--params', type=Path, metavar='FILE',
                         help='parameter file of the nodes: what they will ask for, instead of names, --precision and '
                              '--max-people')
@@ -59,6 +62,8 @@ def run(args: argparse.Namespace) -> int:
     """Build, list or clear."""
     if bool(args.networks) + args.all + (args.params is not None) > 1:
         raise UserError('give networks, --all or --params, not several of them')
+    if args.lifter != DEFAULT_LIFTER and (args.networks or args.all or args.params or args.list or args.clear):
+        raise UserError('--lifter goes with the default networks; name the lifter among the others instead')
     if args.stale and not (args.list or args.clear):
         raise UserError('--stale goes with --list or --clear')
     if args.list or args.clear:
@@ -81,8 +86,11 @@ def _wanted(args: argparse.Namespace) -> list[tuple[Network, str]]:
     if args.params:
         wanted = asked_for(args.params, args.cameras)
     else:
-        wanted = [(network(name, args.max_people, args.cameras), args.precision)
-                  for name in args.networks or (at_hand() if args.all else DEFAULT)]
+        names = args.networks or (at_hand() if args.all else [name for name in DEFAULT if name != LIFTER])
+        found = [network(name, args.max_people, args.cameras) for name in names]
+        if not (args.networks or args.all):
+            found.append(lifter(args.lifter, args.max_people, args.cameras))
+        wanted = [(each, args.precision) for each in found]
     if args.all and (left_out := [name for name in MODELS if name not in {each.name for each, _ in wanted}]):
         print(f'left out, as not fetched: {", ".join(left_out)}', file=sys.stderr)
     return [(replace(each, most=args.most or each.most), precision) for each, precision in wanted]

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from pose3d_ros.lift import DEFAULT_LIFTER, LIFTERS, LiftModelError, lifter_name
 from pose3d_ros.runtime.engine import PRECISIONS, RUNTIMES, Wanted
 
 BLAZEPOSE = ('lite', 'full', 'heavy')
@@ -19,10 +20,11 @@ def add_model_options(parser: argparse.ArgumentParser, model: str = 'full') -> N
                         help='search for people: blazepose (default), or the .yaml of a model of your own')
 
 
-def add_lifter_option(parser: argparse.ArgumentParser) -> None:
-    """Add --lifter."""
-    parser.add_argument('--lifter', type=lifter_file, default='', metavar='FILE.onnx',
-                        help='what lifts 2D joints to 3D, as of pose3d adapt (default: what comes with the package)')
+def add_lifter_option(parser: argparse.ArgumentParser, what: str = 'what lifts 2D joints to 3D') -> None:
+    """Add --lifter; what: said in its help."""
+    parser.add_argument('--lifter', type=lifter_option, default=DEFAULT_LIFTER, metavar='NAME|FILE',
+                        help=f'{what}: {", ".join(LIFTERS)}, or an .onnx file, as of pose3d adapt (default: '
+                             f'{DEFAULT_LIFTER})')
 
 
 def add_engine_options(parser: argparse.ArgumentParser) -> None:
@@ -47,19 +49,21 @@ def shipped_models(args: argparse.Namespace) -> list[str]:
 
 def node_parameters(args: argparse.Namespace) -> dict[str, Any]:
     """Return the options of models and engines as parameters of mono_node, without those left at their defaults."""
-    parameters = {'detector_model': args.model, 'search_model': args.search, 'lifter_model': args.lifter,
+    parameters = {'detector_model': args.model, 'search_model': args.search, 'lifter': args.lifter,
                   'runtime': args.runtime, 'precision': args.precision, 'threads': args.threads}
-    defaults = {'detector_model': 'full', 'search_model': 'blazepose', 'lifter_model': '', 'runtime': 'auto',
-                'precision': 'auto', 'threads': 0}
+    defaults = {'detector_model': 'full', 'search_model': 'blazepose', 'lifter': DEFAULT_LIFTER,
+                'runtime': 'auto', 'precision': 'auto', 'threads': 0}
     return {name: value for name, value in parameters.items() if value != defaults[name]}
 
 
-def lifter_file(text: str) -> str:
-    """Return the name of a file that can be a lifter, '' for the one that ships; for argparse."""
-    if not text:
-        return ''
-    if not text.endswith('.onnx'):
-        raise argparse.ArgumentTypeError(f'{text!r} is no .onnx file')
+def lifter_option(text: str) -> str:
+    """Return the name of a lifter that ships, or a file that can be one with its whole path; for argparse."""
+    try:
+        lifter_name(text)
+    except LiftModelError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    if text in LIFTERS:
+        return text
     if not Path(text).is_file():
         raise argparse.ArgumentTypeError(f'{text}: is not there; `pose3d adapt` writes one')
     return str(Path(text).absolute())

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pose3d_ros.cli.engines import lifter_option
 from pose3d_ros.cli.figures import add_json_option, print_table, write_json
 from pose3d_ros.cli.train import add_data_options, load_split, positive
+from pose3d_ros.lift import DEFAULT_LIFTER
 from pose3d_ros.runtime.engine import Wanted
 
 if TYPE_CHECKING:
@@ -49,7 +51,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
                     'cut by the border: errors of pose and place against distance, what is seen, and view, and how '
                     'far the covariances can be trusted.')
     add_data_options(parser)
-    parser.add_argument('--model', type=Path, metavar='ONNX', help='default: the weights that come with the package')
+    parser.add_argument('--model', type=lifter_option, default=DEFAULT_LIFTER, metavar='NAME|ONNX',
+                        help='a lifter that ships, or a file (default: %(default)s)')
     parser.add_argument('--split', choices=('val', 'test'), default='test', help='do not tune on test (default: test)')
     parser.add_argument('--samples', type=positive, default=SAMPLES, metavar='N', help=f'default: {SAMPLES}')
     parser.add_argument('--seed', type=int, default=SEED, help=f'default: {SEED}')

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pose3d_ros.calibration import load_calibration
-from pose3d_ros.cli.engines import BLAZEPOSE, add_engine_options, wanted
+from pose3d_ros.cli.engines import BLAZEPOSE, add_engine_options, add_lifter_option, wanted
 from pose3d_ros.cli.errors import UserError
 from pose3d_ros.cli.figures import add_json_option, print_table, write_json
 from pose3d_ros.cli.places import config_file
@@ -19,7 +19,7 @@ from pose3d_ros.cli.sample_reference import Reference, View, build_reference
 from pose3d_ros.cli.sample_scores import Scores, add_up, score
 from pose3d_ros.cli.video import VideoReader
 from pose3d_ros.detect import Detector
-from pose3d_ros.lift import Lifter
+from pose3d_ros.lift import DEFAULT_LIFTER, Lifter
 from pose3d_ros.pipeline import Pipeline
 from pose3d_ros.records import Frame, Person2D, Person3D
 from pose3d_ros.runtime.engine import Wanted
@@ -90,6 +90,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument('--stature', type=_stature, default=STATURE, metavar='M',
                         help='given to the lifter in the rows with stature (default: %(default)s, the man\'s own)')
     parser.add_argument('--frames', type=int, default=0, help='of each camera, from the start (default: all)')
+    add_lifter_option(parser)
     add_engine_options(parser)
     add_json_option(parser)
 
@@ -109,7 +110,8 @@ def run(args: argparse.Namespace) -> int:
     models = list(dict.fromkeys(args.models))
     runs: dict[str, list[Run]] = {}
     for model in dict.fromkeys([REFERENCE_MODEL, *models]):
-        runs[model], runs[f'{model}_stature'] = run_model(model, views, videos, wanted(args), args.stature, args.frames)
+        runs[model], runs[f'{model}_stature'] = run_model(
+            model, views, videos, wanted(args), args.stature, args.frames, args.lifter)
     reference = build_reference(views, [run.detected for run in runs[REFERENCE_MODEL]])
     scores = {name: [score(view.camera.project(reference.in_view(view)), reference.in_view(view), run.detected,
                            run.tracked, run.lifted) for view, run in zip(views, runs[name])]
@@ -131,17 +133,17 @@ def load_views(path: Path) -> list[View]:
 
 
 def run_model(model: str, views: Sequence[View], videos: Sequence[VideoReader], engines: Wanted, stature: float,
-              frames: int = 0) -> tuple[list[Run], list[Run]]:
+              frames: int = 0, lifter: str = DEFAULT_LIFTER) -> tuple[list[Run], list[Run]]:
     """Run one pipeline over all videos, as a node would: frame by frame, stamped by the video's frame rate.
 
-    frames: at most so many of each video, 0 for all. Returns what came of it when nothing is known of the people, and,
-    from the same 2D joints, when they are known to be `stature` m tall.
+    frames: at most so many of each video, 0 for all; lifter: as of Pipeline.open. Returns what came of it when nothing
+    is known of the people, and, from the same 2D joints, when they are known to be `stature` m tall.
     """
-    pipeline = Pipeline.open(detector_model=model, engines=engines)
+    pipeline = Pipeline.open(detector_model=model, engines=engines, lifter=lifter)
     detector = Recorded(pipeline.detect)
     unknown = _run(pipeline, [detector] * len(views), views, videos, frames, model)
     pipeline.lift.engine.close()
-    pipeline.lift = Lifter.open(engines=engines, stature=stature)
+    pipeline.lift = Lifter.open(lifter, engines=engines, stature=stature)
     given = _run(pipeline, [Replayed(run.detected) for run in unknown], views, videos, frames, f'{model}, stature')
     detector.close()
     pipeline.lift.engine.close()

@@ -25,6 +25,7 @@ COMMANDS = {
     'evaluate': ('pose3d_ros.cli.evaluate', 'accuracy on the sample footage or on motion capture'),
     'mocap': ('pose3d_ros.cli.mocap', 'motion capture as downloaded, into arrays to train on'),
     'record': ('pose3d_ros.cli.record', 'film motion capture with virtual cameras: 2D to train on without labels'),
+    'render': ('pose3d_ros.cli.render', 'pictures of people posed by motion capture, with their joints'),
     'train': ('pose3d_ros.cli.train', 'train a lifting network (needs PyTorch)'),
     'bench': ('pose3d_ros.cli.bench.command', 'how long networks and the pipeline take here'),
     'export': ('pose3d_ros.cli.export', 'export a trained network to ONNX (needs PyTorch)'),

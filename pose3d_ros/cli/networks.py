@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from importlib import resources
 from pathlib import Path
 
 from pose3d_ros.cli.errors import UserError
 from pose3d_ros.detect.detector import DetectSettings, regions_at_once
 from pose3d_ros.detect.search import BATCH
-from pose3d_ros.lift import SHIPPED
+from pose3d_ros.lift import DEFAULT_LIFTER, LIFTERS, lifter_file
 from pose3d_ros.runtime.catalogue import CATALOGUE, full_name
 from pose3d_ros.runtime.store import ModelCorrupt, ModelMissing, ModelStore
 
-LIFTER, SEARCH = 'lifter', 'pose_detection'
-MODELS = (LIFTER, *(name for name, entry in CATALOGUE.items() if entry.outputs))
+SEARCH = 'pose_detection'
+# The lifters that ship, by the name of their network and file, which are those of their engines: what `lifter` says.
+OUR_LIFTERS = {lifter_file(name).stem: name for name in LIFTERS}
+LIFTER = lifter_file(DEFAULT_LIFTER).stem
+MODELS = (*OUR_LIFTERS, *(name for name, entry in CATALOGUE.items() if entry.outputs))
 DEFAULT = (SEARCH, 'pose_landmark_full', LIFTER)
 MAX_PEOPLE = DetectSettings().max_people
 AT_ONCE = 8  # what open_engine() takes where nothing is said: for files of which nothing is known
@@ -27,11 +29,6 @@ class Network:
     name: str
     path: Path
     most: int
-
-
-def shipped_lifter() -> Path:
-    """Return the lifter that comes with the package."""
-    return Path(str(resources.files('pose3d_ros') / 'weights' / SHIPPED))
 
 
 def at_hand(store: ModelStore | None = None) -> dict[str, Path]:
@@ -48,9 +45,9 @@ def at_hand(store: ModelStore | None = None) -> dict[str, Path]:
 def network(name: str, max_people: int, cameras: int, store: ModelStore | None = None) -> Network:
     """Return a network as the nodes will open it.
 
-    name: of the catalogue (also short), 'lifter', an .onnx file, or the .yaml that describes a model of one's own.
-    max_people: the parameter of the node; cameras: of one process. Raises UserError, ModelMissing, ModelCorrupt, and
-    DescriptionError for a .yaml.
+    name: of the catalogue (also short), of a lifter that ships, an .onnx file, or the .yaml that describes a model of
+    one's own. max_people: the parameter of the node; cameras: of one process. Raises UserError, ModelMissing,
+    ModelCorrupt, and DescriptionError for a .yaml.
     """
     regions = regions_at_once(DetectSettings(max_people=max_people), cameras)
     if name.endswith('.yaml'):
@@ -61,12 +58,12 @@ def network(name: str, max_people: int, cameras: int, store: ModelStore | None =
         return Network(Path(name).stem, Path(name), AT_ONCE)
     known = model_name(name)
     return Network(known, _path(known, store or ModelStore()),
-                   {LIFTER: max_people, SEARCH: BATCH}.get(known, regions))
+                   BATCH if known == SEARCH else max_people if known in OUR_LIFTERS else regions)
 
 
-def lifter(file: str, max_people: int, cameras: int, store: ModelStore | None = None) -> Network:
-    """Return the lifter as the nodes will open it; file: parameter lifter_model. Errors: see network()."""
-    return replace(network(file or LIFTER, max_people, cameras, store), most=max_people)
+def lifter(name: str, max_people: int, cameras: int, store: ModelStore | None = None) -> Network:
+    """Return the lifter as the nodes will open it; name: their parameter `lifter`. Errors: see network()."""
+    return replace(network(name, max_people, cameras, store), most=max_people)
 
 
 def model_name(name: str) -> str:
@@ -79,7 +76,7 @@ def model_name(name: str) -> str:
     if name.endswith('.onnx'):
         return Path(name).stem
     try:
-        known = name if name == LIFTER else full_name(name)
+        known = name if name in OUR_LIFTERS else lifter_file(name).stem if name in LIFTERS else full_name(name)
     except ValueError:
         known = ''
     if known not in MODELS:
@@ -99,4 +96,4 @@ def _described(path: Path, regions: int) -> Network:
 
 
 def _path(name: str, store: ModelStore) -> Path:
-    return shipped_lifter() if name == LIFTER else store.path(name)
+    return lifter_file(OUR_LIFTERS[name]) if name in OUR_LIFTERS else store.path(name)

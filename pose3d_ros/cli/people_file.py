@@ -57,6 +57,18 @@ def load_people(path: Path, names: Sequence[str], about: str) -> Seen:
         raise UserError(f'{path}: holds no people of {", ".join(names)} ({error}); {cure}') from None
 
 
+def load_begun(path: Path, names: Sequence[str], about: str) -> Seen:
+    """Return the people of those of the cameras that a file has; of none where it is of something else, or broken."""
+    if not path.exists():
+        return {}
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            done = [name for name in names if f'{name}/stamps_ns' in file.files]
+        return load_people(path, done, about)
+    except (OSError, ValueError, zipfile.BadZipFile, UserError):
+        return {}
+
+
 def _images(name: str, arrays: Mapping[str, np.ndarray]) -> list[tuple[int, list[Person2D]]]:
     stamps, counts = arrays[f'{name}/stamps_ns'].tolist(), arrays[f'{name}/count'].tolist()
     people: list[Person2D] = []

@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ from pose3d_ros.cli.bag_images import cameras_in_bag, check_order, images_of, le
 from pose3d_ros.cli.bag_tf import paths_in_bag
 from pose3d_ros.cli.calibrate_seen import followed
 from pose3d_ros.cli.errors import UserError
-from pose3d_ros.cli.people_file import Seen, load_people, save_people
+from pose3d_ros.cli.people_file import Seen, load_begun, load_people, save_people
 from pose3d_ros.cli.run_together import cameras_of
 from pose3d_ros.cli.synchronised import Synchronised
 from pose3d_ros.cli.video import VideoReader
@@ -30,6 +30,7 @@ from pose3d_ros.ros.fields import from_people_2d, stamp_ns
 Image = NDArray[np.uint8]
 Moments = Mapping[str, Sequence[int]]  # stamps [ns] by camera
 Lenses = Mapping[str, Camera]
+_ASKED_NS = 3600 * 10**9  # from the first image on, within which TF must know the cameras at some time
 
 
 @dataclass(frozen=True)
@@ -74,8 +75,8 @@ def _of_videos(args: argparse.Namespace, joints: Path) -> Footage:
     starts = {name: round(1e9 * (offset - min(offsets))) for name, offset in zip(videos, offsets)}
     about = ', '.join(f'{name} ({video.path.name}, {video.width}x{video.height}, {video.count} frames)'
                       for name, video in videos.items())
-    seen = _kept_or_followed(args, joints, {name: video.frames(lenses[name]) for name, video in videos.items()},
-                             sum(video.count for video in videos.values()), about)
+    seen = _kept_or_followed(args, joints, {name: video.frames(lenses[name]) for name, video in videos.items()}, lenses,
+                             max(video.count for video in videos.values()), about)
     places = {name: camera.camera_T_world for name, camera in cameras.items() if camera.camera_T_world is not None}
     views = {name: _views(name, [(stamp + starts[name], people) for stamp, people in seen[name]], lenses[name],
                           [places[name]] * len(seen[name])) for name in videos}
@@ -149,10 +150,14 @@ def _of_images(bag: Bag, cameras: Mapping[str, str], args: argparse.Namespace, j
         if first is None:
             raise UserError(f'{bag.path}: no images in {topic}; leave it out by --topics')
         frames[name], stamps[name] = first[1].header.frame_id, [stamp_ns(first[1].header.stamp)]
-    _poses(bag, frames, stamps, args)  # before the long work
-    about = f'{", ".join(f"{name} ({topic})" for name, topic in cameras.items())} in {bag.path.name}'
+    # Before the long work; at the first image alone would not do, since recordings of TF may begin a little later.
+    _poses(bag, frames, {name: range(first, first + _ASKED_NS, _ASKED_NS // 7200) for name, (first,) in stamps.items()},
+           args)
+    # With the time of the first image: another recording may have the same name.
+    about = ', '.join(f'{name} ({topic} from {stamps[name][0] * 1e-9:.3f} s on)' for name, topic in cameras.items())
+    about += f' in {bag.path.name}'
     seen = _kept_or_followed(args, joints, {name: images_of(bag, topic, lenses[name])
-                                            for name, topic in cameras.items()}, 0, about)
+                                            for name, topic in cameras.items()}, lenses, 0, about)
     views = _placed(bag, seen, frames, lenses, args)
     path = bag.path
 
@@ -170,23 +175,44 @@ def _of_images(bag: Bag, cameras: Mapping[str, str], args: argparse.Namespace, j
     return Footage(views, lenses, images)
 
 
-def _kept_or_followed(args: argparse.Namespace, joints: Path, sources: Mapping[str, Iterable[Frame]], total: int,
-                      about: str) -> Seen:
-    """Return the people of each camera, detected, or as kept by an earlier call in a file about the same."""
+def _kept_or_followed(args: argparse.Namespace, joints: Path, sources: Mapping[str, Iterable[Frame]], lenses: Lenses,
+                      total: int, about: str) -> Seen:
+    """Return the people of each camera, detected, or as kept by an earlier call in a file about the same.
+
+    total: images of each camera, 0 where nobody knows. Every camera that is done is kept at once: detecting takes most
+    of the time.
+    """
     about += f' by {args.model}' + (f', found by {args.search}' if args.search != 'blazepose' else '')
     if joints.exists():
         print(f'people as kept in {joints}')
-        return load_people(joints, list(sources), about)
-    seen = followed(args, sources, total)
-    save_people(joints, seen, about)
-    return seen
+        return _through(lenses, load_people(joints, list(sources), about))
+    begun = joints.with_name(f'{joints.stem}.begun.npz')
+    seen = load_begun(begun, list(sources), about)
+    if seen:
+        print(f'people of {", ".join(seen)} as kept in {begun}')
+    for name in [name for name in sources if name not in seen]:
+        seen |= followed(args, {name: sources[name]}, total)
+        save_people(begun, seen, about)
+    begun.replace(joints)
+    return _through(lenses, {name: seen[name] for name in sources})
+
+
+def _through(lenses: Lenses, seen: Seen) -> Seen:
+    """Return people with the rays of their pixels: those in a file may be of an earlier calibration."""
+    return {name: [(stamp, [replace(person, rays=lenses[name].undistort(person.pixels)) for person in people])
+                   for stamp, people in images] for name, images in seen.items()}
 
 
 def _placed(bag: Bag, seen: Seen, frames: Mapping[str, str], lenses: Lenses,
             args: argparse.Namespace) -> dict[str, list[View]]:
     """Return the views of cameras where they were, without images of which that is not known."""
     poses = _poses(bag, frames, {name: [stamp for stamp, _ in images] for name, images in seen.items()}, args)
-    return {name: _views(name, images, lenses[name], list(poses[name])) for name, images in seen.items()}
+    views = {name: _views(name, images, lenses[name], list(poses[name])) for name, images in seen.items()}
+    for name, images in seen.items():
+        lost = len(images) - len(views[name])
+        if lost:
+            print(f'{name}: {lost} of {len(images)} images left out: TF has no place of it then')
+    return views
 
 
 def _poses(bag: Bag, frames: Mapping[str, str], stamps: Moments,

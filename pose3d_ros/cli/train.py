@@ -17,6 +17,8 @@ NETWORKS = {
     'lifter': 'pose3d_ros.cli.train_lifter',
     'absolute': 'pose3d_ros.cli.train_absolute',
     'geometric': 'pose3d_ros.cli.train_geometric',
+    'parts_images': 'pose3d_ros.cli.train_parts_images',
+    'parts': 'pose3d_ros.cli.train_parts',
 }
 
 

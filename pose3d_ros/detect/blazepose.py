@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pose3d_ros.detect import regions as rois
 from pose3d_ros.detect.crops import fill_rgb, warp
-from pose3d_ros.detect.poses import Poses
+from pose3d_ros.detect.poses import Poses, no_attributes
 from pose3d_ros.runtime.engine import Engine
 from pose3d_ros.skeleton import BLAZEPOSE33
 
@@ -23,6 +23,7 @@ POINTS = 39
 JOINTS = len(BLAZEPOSE33)
 # Auxiliary points that carry the region on to the next frame: the middle of the hips, and a point on the body's circle.
 NEXT_MIDDLE, NEXT_RIM = 33, 34
+DEPTH_SCALE = 0.3  # of the network's relative depth: beside four cameras its bodies are three times too deep
 _CELLS = 64
 _REACH = 3  # cells to each side of the regressed point that are looked at: a window of 7x7
 _OFFSETS = np.arange(-_REACH, _REACH + 1)
@@ -74,10 +75,11 @@ def decode(outputs: dict[str, NDArray], maps: NDArray) -> Poses:
         pixels=pixels[:, :JOINTS],
         confidence=confidence(peak, spread, _sigmoid(values[:, :JOINTS, 3]), scale),
         sigma=sigma(peak, spread, scale),
-        depth=values[:, :JOINTS, 2] * scale,
+        depth=values[:, :JOINTS, 2] * scale * DEPTH_SCALE,
         person=np.where(sound, person, 0.0),
         middle=pixels[:, NEXT_MIDDLE],
-        rim=pixels[:, NEXT_RIM])
+        rim=pixels[:, NEXT_RIM],
+        attributes=no_attributes(len(person)))
 
 
 def confidence(peak: NDArray, spread: NDArray, visibility: NDArray, scale: NDArray) -> NDArray[np.float64]:

@@ -60,6 +60,7 @@ class JointsDescription:
     skeleton: Skeleton
     head: str
     outputs: tuple[str, ...]
+    attributes: str
     values: str
     grid: str
     split_ratio: float
@@ -213,10 +214,11 @@ def _joints(path: Path, file: Path, taken: InputDescription, values: dict[str, A
     least = values['sigma.least']
     return JointsDescription(
         source=path, file=file, input=taken, skeleton=_skeleton(path, values['joints'], values['bones']),
-        head=values['head.type'], outputs=outputs, values=values['head.values'], grid=values['head.grid'],
-        split_ratio=values['head.split_ratio'], refine=values['head.refine'], padding=values['crop.padding'],
-        turned=values['crop.turned'], unseen=values['confidence.unseen'], sure=values['confidence.sure'],
-        sigma_least=taken.size[1] / 128.0 if least is None else least, sigma_gain=values['sigma.gain'])
+        head=values['head.type'], outputs=outputs, attributes=values['head.attributes'], values=values['head.values'],
+        grid=values['head.grid'], split_ratio=values['head.split_ratio'], refine=values['head.refine'],
+        padding=values['crop.padding'], turned=values['crop.turned'], unseen=values['confidence.unseen'],
+        sure=values['confidence.sure'], sigma_least=taken.size[1] / 128.0 if least is None else least,
+        sigma_gain=values['sigma.gain'])
 
 
 def _skeleton(path: Path, joints: str | tuple[str, ...], bones: tuple[tuple[str, str], ...]) -> Skeleton:

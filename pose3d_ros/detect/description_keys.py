@@ -181,6 +181,8 @@ KEYS: tuple[Key, ...] = (
     Key('head.type', choice('heatmap', 'simcc'), 'a map for each joint, or a row for x and one for y', kinds=_J),
     Key('head.outputs', Form('names of outputs', _names), 'heatmap: one name; simcc: that of x, then that of y', (), _J,
         'the first of the file'),
+    Key('head.attributes', TEXT, 'output (N, 9, 3) with the probabilities of front, back and on-plane, for a lifter '
+        'that takes them (docs/parts.md)', '', _J, 'none'),
     Key('head.values', choice('peak', 'logit', 'softmax', 'distribution'),
         'what the outputs hold: peak: a hill about 1 high; logit: the same before a sigmoid; softmax: scores that a '
         'softmax over the map makes a distribution; distribution: sums to 1', 'peak', _J),

@@ -128,6 +128,8 @@ def to_people(poses: Poses, skeleton: Skeleton, camera: Camera) -> list[Person2D
     spread, sure, depth = (np.where(outside, np.nan, values)
                            for values in (poses.sigma, poses.confidence, poses.depth))
     outlines = boxes(poses, camera.width, camera.height)
+    told = np.asarray(np.isfinite(poses.attributes).all(axis=(1, 2)))
     return [Person2D(skeleton=skeleton, pixels=pixels[i], rays=rays[i], sigma=spread[i], joint_confidence=sure[i],
-                     depth=depth[i], box=outlines[i], confidence=float(poses.person[i]))
+                     depth=depth[i], box=outlines[i], confidence=float(poses.person[i]),
+                     attributes=poses.attributes[i] if told[i] else None)
             for i in np.argsort(-poses.person, kind='stable')]

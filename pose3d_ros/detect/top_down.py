@@ -11,7 +11,7 @@ from pose3d_ros.detect import regions as rois
 from pose3d_ros.detect.description import DescriptionError, JointsDescription
 from pose3d_ros.detect.heads import Decoded, decode_heatmaps, decode_simcc
 from pose3d_ros.detect.network_input import NetworkInput
-from pose3d_ros.detect.poses import Poses
+from pose3d_ros.detect.poses import ATTRIBUTES_SHAPE, Poses, no_attributes
 from pose3d_ros.runtime.engine import Engine
 
 # A region that follows from a circle holds the body with this padding; other paddings are taken in proportion.
@@ -48,8 +48,10 @@ class TopDownReader:
             for _ in wanted:
                 self._input.fill(batch[place], image, maps[place])
                 place += 1
-        joints = Decoded.join([self._decode(outputs, count) for count, outputs in self._input.run(batch)])
-        poses, ends = self._poses(joints, maps, regions), np.cumsum([len(wanted) for _, wanted in views])
+        parts = [(self._decode(outputs, count), self._attributes(outputs, count))
+                 for count, outputs in self._input.run(batch)]
+        joints, attributes = Decoded.join([part for part, _ in parts]), np.concatenate([told for _, told in parts])
+        poses, ends = self._poses(joints, attributes, maps, regions), np.cumsum([len(wanted) for _, wanted in views])
         return [poses[end - len(wanted):end] for (_, wanted), end in zip(views, ends)]
 
     def _crop_maps(self, regions: NDArray) -> NDArray[np.float64]:
@@ -72,7 +74,15 @@ class TopDownReader:
             maps = np.moveaxis(maps, -1, 1)
         return decode_heatmaps(maps, size, spec.grid, spec.values, spec.refine)
 
-    def _poses(self, joints: Decoded, maps: NDArray, regions: NDArray) -> Poses:
+    def _attributes(self, outputs: Mapping[str, NDArray], count: int) -> NDArray[np.float64]:
+        """Return the pose attributes (count, 9, 3), NaN throughout for who has none that are probabilities."""
+        if not self.description.attributes:
+            return no_attributes(count)
+        told = outputs[self.description.attributes][:count].astype(np.float64)
+        sound = ((told > -0.01) & (told < 1.01)).all(axis=(1, 2), keepdims=True)  # not so for NaN
+        return np.where(sound, np.clip(told, 0.0, 1.0), np.nan)
+
+    def _poses(self, joints: Decoded, attributes: NDArray, maps: NDArray, regions: NDArray) -> Poses:
         spec = self.description
         confidence = np.clip((joints.peak - spec.unseen) / (spec.sure - spec.unseen), 0.0, 1.0)
         doubt = 1.0 / np.maximum(confidence, _LEAST_SHARE) - 1.0
@@ -83,7 +93,7 @@ class TopDownReader:
         middle, rim = self._circles(pixels, confidence, regions)
         pixels = np.where(confidence[..., None] > 0.0, pixels, middle[:, None])  # not seen: anywhere, so in the body
         return Poses(pixels=pixels, confidence=confidence, sigma=sigma, depth=np.full(confidence.shape, np.nan),
-                     person=best.mean(axis=1), middle=middle, rim=rim)
+                     person=best.mean(axis=1), middle=middle, rim=rim, attributes=attributes)
 
     def _circles(self, pixels: NDArray, confidence: NDArray, regions: NDArray) -> tuple[NDArray, NDArray]:
         """Return the middle and the rim (N, 2) px of the circles from which the next crops follow."""
@@ -121,10 +131,14 @@ class TopDownReader:
 
     def _check(self) -> None:
         """Run the network once. Raises DescriptionError where the outputs do not fit the description."""
-        outputs = self._input.try_out(self._names)
+        attributes = self.description.attributes
+        outputs = self._input.try_out([*self._names, attributes] if attributes else self._names)
         shapes = {name: outputs[name].shape for name in self._names}
         spec, joints, (width, height) = self.description, len(self.skeleton), self.description.input.size
         listed = f'{joints} joints ({self.skeleton.name})'
+        if attributes and outputs[attributes].shape[1:] != ATTRIBUTES_SHAPE:
+            raise DescriptionError(f'{spec.source}: output {attributes!r} is {outputs[attributes].shape}, expected '
+                                   '(N, 9, 3) for nine joints of docs/parts.md; leave head.attributes out')
         if spec.head == 'simcc':
             for name, length, axis in zip(self._names, (width, height), ('width', 'height')):
                 shape, bins = shapes[name], round(length * spec.split_ratio)
@@ -153,13 +167,17 @@ class TopDownReader:
 def _outputs(spec: JointsDescription, engine: Engine) -> tuple[str, ...]:
     """Return the names of the outputs that are read."""
     count = 2 if spec.head == 'simcc' else 1
-    if not spec.outputs and len(engine.outputs) < count:
+    left = [name for name in engine.outputs if name != spec.attributes]
+    if not left:
+        raise DescriptionError(f'{spec.source}: head.attributes names {spec.attributes!r}, the only output, so none is '
+                               'left for joints; leave it out')
+    if not spec.outputs and len(left) < count:
         raise DescriptionError(f'{spec.source}: head.type is simcc, which has two outputs, but the network has one '
-                               f'({engine.outputs[0]}); head.type may be heatmap')
-    names = spec.outputs or engine.outputs[:count]
-    for name in names:
-        if name not in engine.outputs:
-            raise DescriptionError(f'{spec.source}: head.outputs names {name!r}, but the network has '
+                               f'({left[0]}); head.type may be heatmap')
+    names = spec.outputs or tuple(left[:count])
+    for key, name in (*(('head.outputs', name) for name in names), ('head.attributes', spec.attributes)):
+        if name and name not in engine.outputs:
+            raise DescriptionError(f'{spec.source}: {key} names {name!r}, but the network has '
                                    f'{", ".join(engine.outputs)}; correct it')
     return tuple(names)
 

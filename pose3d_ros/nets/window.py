@@ -24,6 +24,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +35,7 @@ WIDEST = 2.0           # rays: a person farther out (a fisheye's border) counts 
 NEAREST = 0.05         # statures: no joint is taken to be nearer than this to the camera plane
 DOUBT = 2.0            # a joint found with confidence 0 is taken to be (1 + this) times less exact
 PAST = 96              # features of a frame of the past
+TOLD = 7               # features of Look.told
 SPEED_AGE = 0.03       # s, added to the age when speeds are formed, so that they stay finite
 
 
@@ -49,6 +51,34 @@ class Unit:
     root: Tensor
     factor: Tensor
     turn: Tensor
+
+
+class Look(NamedTuple):
+    """What the network is shown, as by a camera turned towards the person: T frames of N people, newest first.
+
+    body, mean, scale: of `normalise`; seen, confidence (N, T, J, 1); age (N, T) s; told (N, 1, 7): ray to the person,
+    log size, upward direction, kind of joints.
+    """
+
+    body: Tensor
+    mean: Tensor
+    scale: Tensor
+    seen: Tensor
+    confidence: Tensor
+    age: Tensor
+    told: Tensor
+
+    def now(self) -> Tensor:
+        """Return the newest frame alone (N, 3 J + 7): x, y, confidence of each joint, and what is told."""
+        joints = torch.cat([self.body[:, :1], self.confidence[:, :1]], dim=3)
+        return torch.cat([joints.reshape(-1, 3 * joints.shape[2]), self.told[:, 0]], dim=1)
+
+    def both_ways(self, other: Sequence[int]) -> Look:
+        """Return these people, then their mirror images; other (J): each joint's namesake on the other side."""
+        flip = self.body.new_tensor([-1.0, 1.0])
+        images = (self.body[:, :, other] * flip, self.mean * flip, self.scale, self.seen[:, :, other],
+                  self.confidence[:, :, other], self.age, self.told * self.told.new_tensor([-1.0, 1, 1, -1, 1, 1, 1]))
+        return Look(*(torch.cat(pair) for pair in zip(self, images)))
 
 
 class ResidualBlock(nn.Module):
@@ -99,12 +129,12 @@ class WindowLifter(nn.Module):
         self.register_buffer('trust', torch.ones(1))
         self.mixed = False  # bfloat16 inside the wide layers, where nearly all the time goes; the ends stay exact
         self.joints_in, self.joints_out = self.input_points.shape
-        now, then = 3 * self.joints_in + 7, 5 * self.joints_in + 4
+        now, then = 3 * self.joints_in + TOLD, 5 * self.joints_in + 4
         self.past = nn.Sequential(nn.Linear(now + then, 2 * PAST), nn.ReLU(), nn.Linear(2 * PAST, PAST))
         self.first = nn.Linear(now + (frames - 1) * (PAST + 1), width)
         self.blocks = nn.Sequential(*(ResidualBlock(width) for _ in range(blocks)), nn.BatchNorm1d(width), nn.ReLU())
-        self.last = _small(width, 3 * self.joints_out - 2 + self.joints_in)
-        self.doubt = nn.Sequential(nn.Linear(width, 192), nn.ReLU(), _small(192, 6 * self.joints_out))
+        self.last = small_linear(width, 3 * self.joints_out - 2 + self.joints_in)
+        self.doubt = nn.Sequential(nn.Linear(width, 192), nn.ReLU(), small_linear(192, 6 * self.joints_out))
 
     def forward(self, rays: Tensor, confidence: Tensor, age: Tensor, up: Tensor, landmarks: Tensor,
                 stature: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -124,6 +154,12 @@ class WindowLifter(nn.Module):
         both_ways: ask for the mirror images too (it costs training more than it gives). through: have gradients of the
         place reach the pose that it follows from, for losses of both together.
         """
+        look, turned, turn = self.look(rays, confidence, age, up, landmarks)
+        return self.answer(look, turned, turn, both_ways, through)
+
+    def look(self, rays: Tensor, confidence: Tensor, age: Tensor, up: Tensor,
+             landmarks: Tensor) -> tuple[Look, Tensor, Tensor]:
+        """Return what the layers are shown, the newest rays (N, J, 2) from the turned camera, and turn (N, 3, 3)."""
         shape = (-1, self.frames, self.joints_in)
         confidence = confidence.clamp(0, 1).reshape(*shape, 1)
         seen = (confidence > 0).to(rays.dtype)
@@ -135,28 +171,21 @@ class WindowLifter(nn.Module):
         directions = rays.reshape(-1, self.frames * self.joints_in, 2) @ columns[:, :2] + columns[:, 2:]
         turned = (directions[..., :2] / directions[..., 2:].clamp(min=NEAREST)).reshape(*shape, 2)
         body, mean, scale = normalise(turned, seen)
-
         told = torch.cat([location.clamp(-WIDEST, WIDEST), scale[:, 0].log(), up[:, None] @ columns,
                           landmarks[:, None]], dim=2)
-        looks = [body, mean, scale, seen, confidence, age, told]
-        if both_ways:
-            looks = [torch.cat(pair) for pair in zip(looks, self._mirrored(*looks))]
-        hidden = self._features(*looks)
+        return Look(body, mean, scale, seen, confidence, age, told), turned[:, 0], turn
+
+    def answer(self, look: Look, turned: Tensor, turn: Tensor, both_ways: bool = False, through: bool = False) -> Unit:
+        """Return the result of what `look` gave; both_ways, through: as in unit."""
+        hidden = self._features(*(look.both_ways(self.mirror_in) if both_ways else look))
         pose, depth, trust, factor = self._answers(self.last(hidden), self.doubt(hidden.detach()), 1 + both_ways)
-        weight = present / (1 + DOUBT * (1 - confidence[:, 0])) ** 2 * trust.exp()
+        weight = look.seen[:, 0] / (1 + DOUBT * (1 - look.confidence[:, 0])) ** 2 * trust.exp()
         # The place is learnt from the pose, not the pose from the place: that bends it towards what suits the depth.
         points = self.input_points @ pose
         if not through:
             points = points.detach()
-        distant = distance(turned[:, 0], points, weight) * depth.exp()
-        return Unit(pose, place(turned[:, 0], points, distant, weight), factor, turn)
-
-    def _mirrored(self, body: Tensor, mean: Tensor, scale: Tensor, seen: Tensor, confidence: Tensor, age: Tensor,
-                  told: Tensor) -> list[Tensor]:
-        """Return what _features takes, of the mirror images of the same people."""
-        flip, other = body.new_tensor([-1.0, 1.0]), self.mirror_in
-        return [body[:, :, other] * flip, mean * flip, scale, seen[:, :, other], confidence[:, :, other], age,
-                told * told.new_tensor([-1.0, 1, 1, -1, 1, 1, 1])]
+        distant = distance(turned, points, weight) * depth.exp()
+        return Unit(pose, place(turned, points, distant, weight), factor, turn)
 
     def _answers(self, output: Tensor, doubt: Tensor, ways: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return pose (N, K, 3), log factor of the depth (N, 1, 1), log trust (N, J, 1) and factor (N, K, 3, 3 or 6).
@@ -254,10 +283,7 @@ def place(rays: Tensor, points: Tensor, depth: Tensor, weight: Tensor) -> Tensor
 
 
 def facing(location: Tensor) -> Tensor:
-    """Return rotations (N, 3, 3) from the camera to one that looks along the rays location (N, 2), its x axis level.
-
-    Rows are the turned camera's x, y and z axes.
-    """
+    """Return rotations (N, 3, 3) from the camera to one that looks along rays (N, 2); rows: its axes, x being level."""
     x, y = location[:, :1], location[:, 1:]
     level = (1 + x * x).sqrt()
     a, b = 1 / level, 1 / (level * level + y * y).sqrt()
@@ -265,7 +291,7 @@ def facing(location: Tensor) -> Tensor:
     return torch.cat([a, 0 * x, -x * a, -x * y * ab, level * b, -y * ab, x * b, y * b, b], dim=1).reshape(-1, 3, 3)
 
 
-def _small(features_in: int, features_out: int) -> nn.Linear:
+def small_linear(features_in: int, features_out: int) -> nn.Linear:
     layer = nn.Linear(features_in, features_out)
     nn.init.normal_(layer.weight, std=0.01)
     nn.init.zeros_(layer.bias)

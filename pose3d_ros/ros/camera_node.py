@@ -82,7 +82,7 @@ class CameraNode(ManagedNode):
         try:
             pipelines = self._open_group(
                 len(cameras), detector_model=values['detector_model'], search=values['search_model'],
-                lifter=values['lifter_model'],
+                lifter=values['lifter'],
                 engines=Wanted(values['runtime'], values['precision'], values['threads'], meanwhile=True),
                 detect=settings_of(DetectSettings, self.table, values),
                 track=settings_of(TrackSettings, self.table, values),
@@ -96,7 +96,7 @@ class CameraNode(ManagedNode):
         facts = self.health.facts
         facts.engines = pipelines[0].engines
         facts.details = {'detector_model': values['detector_model'], 'search_model': values['search_model'],
-                         'lifter_model': values['lifter_model'] or 'shipped', 'ground': floor.source}
+                         'lifter': values['lifter'], 'ground': floor.source}
         facts.runtime = values['runtime']
         self.get_logger().info(f'configured: {facts.details}')
 

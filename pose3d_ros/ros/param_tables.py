@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pose3d_ros.detect import DetectSettings
 from pose3d_ros.fuse.fuser import FuseSettings
+from pose3d_ros.lift import DEFAULT_LIFTER, LIFTERS
 from pose3d_ros.refine import RefineSettings
 from pose3d_ros.ros.images import MAX_PIXELS
 from pose3d_ros.ros.params import Parameter
@@ -30,8 +31,9 @@ MONO = (
               or_file='.yaml'),
     Parameter('search_model', 'blazepose', 'What looks for people: the BlazePose detector, or the description of a '
               'model of your own that gives boxes (docs/own_models.md).', choices=('blazepose',), or_file='.yaml'),
-    Parameter('lifter_model', '', 'What lifts 2D joints to 3D: an .onnx file of `pose3d adapt` (docs/adapt.md); empty: '
-              'the one that comes with the package.', choices=('',), or_file='.onnx'),
+    Parameter('lifter', DEFAULT_LIFTER, 'What lifts 2D joints to 3D: window (docs/models/lifter.md), parts '
+              '(docs/parts.md), or a file of `pose3d adapt` (docs/adapt.md).', choices=tuple(LIFTERS),
+              or_file='.onnx'),
     Parameter('runtime', 'auto', 'What computes the networks: auto takes the first that can be used of TensorRT, ONNX '
               'Runtime on CUDA, and ONNX Runtime on the CPU (docs/engines.md).', choices=RUNTIMES),
     Parameter('precision', 'auto', 'Of TensorRT engines: auto takes fp16, or where that fails the check against the '

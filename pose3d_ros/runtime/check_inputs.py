@@ -34,6 +34,7 @@ _BODY = {
 _BODY.update({name.replace('left', 'right'): (-x, y, z) for name, (x, y, z) in list(_BODY.items()) if 'left' in name})
 _SEATED = {'knee': (0.14, 0.04, -0.42), 'ankle': (0.14, 0.46, -0.40), 'wrist': (0.16, -0.02, -0.3)}
 _WALK = (0.5, 0.0, -0.3)    # m/s
+_LEVEL, _SLOPE = 0.06, 25.0    # m before or behind the torso, where a joint begins to count as such; 1/m, how surely
 
 
 def inputs_for(metadata: Mapping[str, str], shapes: Mapping[str, Shape], most: int,
@@ -41,7 +42,8 @@ def inputs_for(metadata: Mapping[str, str], shapes: Mapping[str, Shape], most: i
     """Return batches of inputs (by name) for a network, of 1, 3 and `most` people or images.
 
     metadata: of the file; 'input_range' ('0..1', '-1..1', '0..255'), 'input_channels' ('RGB', 'BGR') and 'input_size'
-    ('HEIGHTxWIDTH', where the shape leaves it free) say what images are like, 'input_joints' (JSON) what joints are.
+    ('HEIGHTxWIDTH', where the shape leaves it free) say what images are like, 'input_joints' and
+    'attribute_joints' (JSON) what joints are.
     shapes: of each input; None for a free axis. A network whose batch is fixed gets that one. kinds: the inputs' types
     as ONNX numbers them, float32 by default; images in bytes are 0..255. Raises EngineError for metadata that cannot be
     read and for types that are none of numbers.
@@ -53,7 +55,8 @@ def inputs_for(metadata: Mapping[str, str], shapes: Mapping[str, Shape], most: i
         counts = [max(fixed)]
     batches = []
     for seed, count in enumerate(counts):
-        people = _People(_joints(metadata), _frames(shapes), count, seed)
+        people = _People(_joints(metadata, 'input_joints') or tuple(_BODY), _joints(metadata, 'attribute_joints'),
+                         _frames(shapes), count, seed)
         batches.append({name: np.ascontiguousarray(_input(name, shape, people, metadata, seed, types[name]),
                                                    dtype=types[name]) for name, shape in shapes.items()})
     return batches
@@ -107,16 +110,24 @@ def _image_size(axes: Shape, metadata: Mapping[str, str]) -> tuple[int, int]:
 
 
 class _People:
-    """Joints (N, T, J, 3) m of people in the optical frame, newest first; seen (N, T, J) in 0..1; age (N, T) s."""
+    """Joints (N, T, J, 3) m of people in the optical frame, newest first; seen (N, T, J) in 0..1; age (N, T) s.
 
-    def __init__(self, joints: tuple[str, ...], frames: int, count: int, seed: int) -> None:
+    attributes (N, A, 3): probabilities that a joint is in front of the torso, behind it or level with it; zeros for
+    every fourth person, as where a detector does not tell.
+    """
+
+    def __init__(self, joints: tuple[str, ...], attribute_joints: tuple[str, ...], frames: int, count: int,
+                 seed: int) -> None:
         rng = np.random.default_rng([seed, count])
         self.age = np.tile(0.1 * np.arange(frames), (count, 1))
+        self.attributes = np.zeros((count, len(attribute_joints), 3))
         self.seen = rng.uniform(0.5, 1, (count, frames, len(joints)))
         position = np.empty((count, 1, len(joints), 3))
         for number in range(count):
             seated = number % 2 == 1
             body = np.array([_place(joint, seated) for joint in joints], dtype=float)
+            if number % 4 != 3:
+                self.attributes[number] = _attributes(attribute_joints, seated)
             angle = rng.uniform(-np.pi, np.pi) * (number > 0)
             cos, sin = np.cos(angle), np.sin(angle)
             body = body @ np.array([[cos, 0, -sin], [0, 1, 0], [sin, 0, cos]])
@@ -148,6 +159,7 @@ _OF_PEOPLE = {
     'up': lambda people: people.up,
     'landmarks': lambda people: people.landmarks,
     'stature': lambda people: people.stature,
+    'attributes': lambda people: people.attributes,
     'pixels': lambda people: (_FOCAL * people.position[..., :2] / people.position[..., 2:] + _PRINCIPAL)[:, 0],
     'principal_point': lambda people: np.tile(_PRINCIPAL, (len(people.age), 1)),
     'focal_length': lambda people: np.full((len(people.age), 1), _FOCAL),
@@ -159,12 +171,12 @@ def _frames(shapes: Mapping[str, Shape]) -> int:
     return next((shapes[name][1] or 1 for name in ('age', 'confidence') if len(shapes.get(name, ())) > 1), 1)
 
 
-def _joints(metadata: Mapping[str, str]) -> tuple[str, ...]:
+def _joints(metadata: Mapping[str, str], name: str) -> tuple[str, ...]:
     try:
-        joints = json.loads(metadata.get('input_joints', '[]'))
+        joints = json.loads(metadata.get(name, '[]'))
     except ValueError as error:
-        raise EngineError(f'metadata input_joints of the model is not JSON ({error}); correct it') from error
-    return tuple(joints) or tuple(_BODY)
+        raise EngineError(f'metadata {name} of the model is not JSON ({error}); correct it') from error
+    return tuple(joints)
 
 
 def _place(joint: str, seated: bool) -> tuple[float, float, float]:
@@ -173,3 +185,10 @@ def _place(joint: str, seated: bool) -> tuple[float, float, float]:
         x, y, z = _SEATED[part]
         return (x if side == 'left' else -x, y, z)
     return _BODY.get(joint, (0.0, -0.3, 0.0))
+
+
+def _attributes(joints: tuple[str, ...], seated: bool) -> NDArray:
+    """Return probabilities (A, 3) of front, back and level with the torso; the front is where the camera stands."""
+    ahead = -np.array([_place(joint, seated)[2] for joint in joints]).reshape(-1)
+    front, back = (1 / (1 + np.exp(_SLOPE * (_LEVEL - side * ahead))) for side in (1, -1))
+    return np.stack([front, back, 1 - front - back], axis=1)

@@ -34,7 +34,7 @@ from pose3d_ros.train.mocap import Mocap
 from pose3d_ros.train.site import SiteRecording
 
 ADAPTED, BEST = 'lifter.onnx', 'best.pt'
-GAIN = 100.0        # statures are learnt so much faster than weights
+GAIN = 20.0         # statures are learnt so much faster than weights
 WORTH_IT = 0.005    # by this share the loss on held-back data has to fall for weights to be changed at all
 
 
@@ -45,14 +45,16 @@ class AdaptSettings:
     hold_out: share of the time, its end, on which the result is judged; inner: of the rest, for choosing among the
     steps and for the covariances. own: what a sample's own camera counts against the others; replay, pull: what motion
     capture and the way from the old weights count; tall: of the prior on statures.
-    know_up: share of samples of which the network is told the upward direction, where it is known.
+    know_up: share of samples of which the network is told the upward direction, where it is known. learning_rate: what
+    the rate rises towards during half of the steps, while it also begins to fall (half of it is reached), so that small
+    changes are judged before large ones: one site asks for large ones, another for small ones or none.
     """
 
     hold_out: float = 0.4
     inner: float = 0.2
-    steps: int = 120
+    steps: int = 200
     batch: int = 96
-    learning_rate: float = 2e-5
+    learning_rate: float = 1e-4
     own: float = 0.3
     replay: float = 3.0
     pull: float = 1.0
@@ -64,8 +66,8 @@ class AdaptSettings:
 
     def loop(self) -> LoopSettings:
         """Return how the loop runs."""
-        return LoopSettings(steps=self.steps, learning_rate=self.learning_rate, warm_up=20, weight_decay=0.0,
-                            average=0.97, validate_every=self.validate_every, seed=self.seed)
+        return LoopSettings(steps=self.steps, learning_rate=self.learning_rate, warm_up=max(self.steps // 2, 1),
+                            weight_decay=0.0, average=0.97, validate_every=self.validate_every, seed=self.seed)
 
 
 @dataclass(frozen=True)
@@ -207,7 +209,6 @@ def adapt(site: SiteRecording, out: Path, lifter: Path | None = None, settings: 
     old = (mean, deviation)
     learnt, held = site.split(settings.hold_out)
     out.mkdir(parents=True, exist_ok=True)
-    (out / ADAPTED).unlink(missing_ok=True)
     trust = float(network.trust)
     replay = Replay(network, mocap, settings.seed, settings.replay_samples)
     said = unlifted(network, held)
@@ -237,6 +238,8 @@ def adapt(site: SiteRecording, out: Path, lifter: Path | None = None, settings: 
         export(new.lifter, path, {**_kept(metadata), 'adapted_command': command, 'adaptation': json.dumps({
             name: figures[name] for name in ('crossview_gain', 'mrpe_gain', 'chosen_step', 'stature_before_m')})},
             new.stature)
+    else:  # only now: a call that fails leaves what an earlier one made
+        (out / ADAPTED).unlink(missing_ok=True)
     reason = _reason(verdict.better, result, verdict.margin, verdict.change, new.step)
     return Report(verdict.better, reason, path, figures, held, before, after, reference)
 

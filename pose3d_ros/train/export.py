@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +57,7 @@ def export(network: WindowLifter, path: Path, extra: Mapping[str, str],
     ExportError (and leaves no file) when ONNX Runtime's outputs differ from PyTorch's by more than 0.1 mm.
     """
     network.eval()
-    example = tuple(torch.from_numpy(array) for array in _people(2, np.random.default_rng(0)).values())
+    example = tuple(torch.from_numpy(array) for array in random_people(2, np.random.default_rng(0)).values())
     return write_checked(network.folded(), example, path, ENGINE_INPUTS, ENGINE_OUTPUTS, {
         'input_joints': json.dumps(INPUTS), 'output_joints': json.dumps(HUMAN17.joints), 'skeleton': HUMAN17.name,
         'stature': json.dumps(stature), 'tolerances': json.dumps(TOLERANCES),
@@ -75,18 +75,22 @@ def parity(network: WindowLifter, path: Path, seed: int = 0) -> float:
     session = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
     largest = 0.0
     for people in (1, 7):
-        inputs = _people(people, rng)
+        inputs = random_people(people, rng)
         with torch.no_grad():
             outputs = [output.numpy() for output in network(*map(torch.from_numpy, inputs.values()))]
-        again = session.run(list(ENGINE_OUTPUTS), inputs)
-        far = np.linalg.norm(outputs[1], axis=-1).clip(1)
-        differences = [np.abs(a - b).reshape(people, -1).max(axis=1) / scale
-                       for a, b, scale in zip(outputs, again, (1, far, far ** 2))]
-        largest = max(largest, float(np.nan_to_num(differences, nan=np.inf).max()))
+        largest = max(largest, deviation(outputs, session.run(list(ENGINE_OUTPUTS), inputs)))
     return largest
 
 
-def _people(count: int, rng: np.random.Generator) -> dict[str, NDArray[np.float32]]:
+def deviation(outputs: Sequence[NDArray], again: Sequence[NDArray]) -> float:
+    """Return the largest difference in m between two times relative, root and covariance; see parity."""
+    far = np.linalg.norm(outputs[1], axis=-1).clip(1)
+    differences = [np.abs(a - b).reshape(len(far), -1).max(axis=1) / scale
+                   for a, b, scale in zip(outputs, again, (1, far, far ** 2))]
+    return float(np.nan_to_num(differences, nan=np.inf).max())
+
+
+def random_people(count: int, rng: np.random.Generator) -> dict[str, NDArray[np.float32]]:
     """Return inputs of random people, some of whose joints and frames are missing."""
     confidence = rng.uniform(0.1, 1, (count, WINDOW, len(INPUTS))) * (rng.random((count, WINDOW, len(INPUTS))) < 0.8)
     confidence[:, 3:] = 0

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +13,14 @@ from google.protobuf.message import DecodeError
 from onnx import numpy_helper
 from torch import Tensor, nn
 
-from pose3d_ros.lift import ENGINE_INPUTS, INPUTS, SHIPPED
+from pose3d_ros.lift import ATTRIBUTES, ENGINE_INPUTS, INPUTS, lifter_file
 from pose3d_ros.nets.window import ResidualBlock, WindowLifter
 from pose3d_ros.skeleton import HUMAN17
 from pose3d_ros.train.export import parity
 from pose3d_ros.train.lifter import LifterSettings, make_network
 from pose3d_ros.train.onnx_file import PARITY_LIMIT_M
 
-CURE = 'give a lifter that `pose3d export lifter` or `pose3d adapt` wrote, or none for the one that ships'
+CURE = 'give a lifter that `pose3d export lifter` or `pose3d adapt` wrote, or none for the default'
 
 
 class LifterFileError(ValueError):
@@ -39,11 +39,6 @@ class FrozenNorm(nn.BatchNorm1d):
         return self
 
 
-def shipped_lifter() -> Path:
-    """Return the file that comes with the package."""
-    return Path(str(resources.files('pose3d_ros') / 'weights' / SHIPPED))
-
-
 def load_lifter(path: Path | None = None) -> tuple[WindowLifter, dict[str, str]]:
     """Return the network of a file (None: the one that ships) and the file's metadata.
 
@@ -51,12 +46,15 @@ def load_lifter(path: Path | None = None) -> tuple[WindowLifter, dict[str, str]]
     frozen; it can be trained and exported again. Raises LifterFileError, also where it does not compute what the file
     does (to 0.1 mm).
     """
-    path = shipped_lifter() if path is None else path
+    path = lifter_file() if path is None else path
     try:
         model = onnx.load(str(path))
     except (OSError, DecodeError) as error:
         raise LifterFileError(f'{path} is no readable ONNX file ({error}); {CURE}') from error
-    if not set(ENGINE_INPUTS) <= {value.name for value in model.graph.input}:
+    inputs = {value.name for value in model.graph.input}
+    if ATTRIBUTES in inputs:
+        raise LifterFileError(f'{path} is a lifter of parts, which cannot learn from a site; {CURE}')
+    if not set(ENGINE_INPUTS) <= inputs:
         raise LifterFileError(f'{path} is another network than the lifter: it is not shown '
                               f'{", ".join(ENGINE_INPUTS)}; {CURE}')
     metadata = {entry.key: entry.value for entry in model.metadata_props}
@@ -77,6 +75,15 @@ def load_lifter(path: Path | None = None) -> tuple[WindowLifter, dict[str, str]]
     if not off <= PARITY_LIMIT_M:
         raise LifterFileError(f'{path}: its weights, read back, are off by {1000 * off:.1f} mm; {CURE}')
     return network, metadata
+
+
+def fingerprint(path: Path | None = None) -> str:
+    """Return what tells a lifter's file (None: the one that ships) from others. Raises LifterFileError."""
+    path = lifter_file() if path is None else path
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    except OSError as error:
+        raise LifterFileError(f'{path} cannot be read ({error.strerror}); {CURE}') from error
 
 
 def _weights(model: onnx.ModelProto) -> dict[str, Tensor]:

@@ -14,12 +14,11 @@ from scipy.spatial.transform import Rotation
 from pose3d_ros.camera import Camera
 from pose3d_ros.fuse.fuser import Fuser
 from pose3d_ros.fuse.views import View
-from pose3d_ros.lift import INPUTS, Lifter, input_rays
+from pose3d_ros.lift import INPUTS, Lifter, input_rays, lifter_file
 from pose3d_ros.records import Person2D, Person3D
 from pose3d_ros.runtime.engine import Engine, Wanted
 from pose3d_ros.runtime.opening import open_engine
 from pose3d_ros.skeleton import HUMAN17, LIMBS12, select
-from pose3d_ros.train.load_lifter import shipped_lifter
 from pose3d_ros.train.site import SiteError, SiteRecording
 
 APART_NS = 150_000_000    # images of a camera farther apart are not interpolated between
@@ -35,7 +34,7 @@ class _Listening:
     """An engine that keeps what it was shown last: by it the windows are those of the lifter and no others."""
 
     def __init__(self, engine: Engine) -> None:
-        self.engine, self.metadata = engine, engine.metadata
+        self.engine, self.inputs, self.metadata = engine, engine.inputs, engine.metadata
         self.shown: dict[str, NDArray] = {}
 
     def run(self, inputs: Mapping[str, NDArray]) -> Mapping[str, NDArray]:
@@ -69,7 +68,7 @@ def read_site(views: Mapping[str, Sequence[View]], lifter: Path | None = None,
     names = tuple(sorted(name for name in views if len(views[name])))
     if len(names) < 2:
         raise SiteError(f'{len(names)} camera with images; give recordings of two or more that see the same people')
-    engine = _Listening(open_engine(lifter or shipped_lifter(), Wanted('cpu', threads=1)))
+    engine = _Listening(open_engine(lifter or lifter_file(), Wanted('cpu', threads=1)))
     sightings = {}
     for name in names:
         _in_order(name, views[name])
@@ -82,6 +81,12 @@ def read_site(views: Mapping[str, Sequence[View]], lifter: Path | None = None,
     if len(site) > most:
         site = site.where(np.linspace(0, len(site) - 1, most).round().astype(np.intp))
     return site
+
+
+def strangers(site: SiteRecording) -> list[str]:
+    """Return the cameras that share nobody with another one."""
+    shared = {site.cameras[index] for index in np.unique(site.camera)}
+    return [name for name in site.cameras if name not in shared]
 
 
 def _in_order(name: str, views: Sequence[View]) -> None:
@@ -207,7 +212,8 @@ def _samples(names: Sequence[str], views: Mapping[str, Sequence[View]],
         keep = (others.sum(axis=2) >= LEAST_SHARED).any(axis=1)
         parts.append({key: value[keep] for key, value in arrays.items()})
     if not parts:
-        raise SiteError('nobody was recognised in two cameras; check clocks and extrinsics (pose3d calibrate)')
+        raise SiteError('nobody was recognised in two cameras at once; record people where the views of two overlap, '
+                        'and check clocks and extrinsics (pose3d calibrate extrinsics)')
     joined = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
     order = np.lexsort((joined['camera'], joined['stamp_ns']))
     return SiteRecording(tuple(names), np.array([views[name][0].focal for name in names], dtype=np.float32),

@@ -14,9 +14,10 @@ from pose3d_ros.cli.bench.worker import PIPELINE, Job
 from pose3d_ros.cli.engines import add_lifter_option, add_model_options
 from pose3d_ros.cli.errors import UserError
 from pose3d_ros.cli.figures import add_json_option, print_table, write_json
-from pose3d_ros.cli.networks import LIFTER, MODELS, network
+from pose3d_ros.cli.networks import MODELS, OUR_LIFTERS, network
 from pose3d_ros.cli.progress import progress
 from pose3d_ros.detect import DetectSettings
+from pose3d_ros.lift import DEFAULT_LIFTER, LIFTERS
 from pose3d_ros.runtime.engine import PRECISIONS, Wanted
 from pose3d_ros.runtime.store import ModelCorrupt, ModelMissing, ModelStore
 
@@ -38,11 +39,11 @@ class Subject:
     most: int = 8
     dtype: str = 'float32'
     search: str = 'blazepose'
-    lifter: str = ''
+    lifter: str = DEFAULT_LIFTER
 
     def job(self, runtime: str, precision: str, threads: int) -> Job:
-        """Return it as a job. The lifter takes one thread of itself, as in the pipeline."""
-        threads = threads or (1 if self.name == LIFTER else 0)
+        """Return it as a job. A lifter takes one thread of itself, as in the pipeline."""
+        threads = threads or (1 if self.name in OUR_LIFTERS else 0)
         return Job(self.name, self.file, Wanted(runtime, precision, threads), self.sizes, self.most, self.dtype,
                    self.search, self.lifter)
 
@@ -69,8 +70,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
                     'can be used; each in a process of its own, taking turns. Runtimes that cannot be used are listed '
                     'with the reason.')
     parser.add_argument('--models', nargs='+', metavar='NAME',
-                        help='detection, lite, full, heavy, lifter, or files: an .onnx, or the .yaml of a model of '
-                             'your own (default: all that are in the cache, and the lifter)')
+                        help=f'detection, lite, full, heavy, a lifter ({", ".join(LIFTERS)}), or files: an .onnx, or '
+                             'the .yaml of a model of your own (default: all that are in the cache, and the lifters)')
     add_model_options(parser)
     add_lifter_option(parser)
     parser.add_argument('--runtimes', nargs='+', choices=RUNTIMES, default=list(RUNTIMES), help='default: all')

@@ -24,6 +24,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
+from pose3d_ros.lift import DEFAULT_LIFTER
 from pose3d_ros.runtime.check_inputs import inputs_for
 from pose3d_ros.runtime.engine import Engine, EngineError, Wanted
 
@@ -41,8 +42,8 @@ _SETTLING_S = 0.3
 class Job:
     """What a process opens. name: of the network, or PIPELINE; file: of the network, or which 2D model the pipeline
     takes; sizes: batches, or numbers of people, that will be asked for; most: see open_engine(); dtype: of the
-    network's inputs; search: what the pipeline finds people with; lifter: file of its
-    lifter, '' for the one that comes with the package.
+    network's inputs; search: what the pipeline finds people with; lifter: its
+    lifter, by name or file.
     """
 
     name: str
@@ -52,7 +53,7 @@ class Job:
     most: int = 8
     dtype: str = 'float32'
     search: str = 'blazepose'
-    lifter: str = ''
+    lifter: str = DEFAULT_LIFTER
 
     def dump(self) -> str:
         """Return it as JSON."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from pose3d_ros.cli.doctor.findings import Finding, note, ok, problem
 from pose3d_ros.cli.kept_engines import kept_engines
 from pose3d_ros.cli.networks import Network
+from pose3d_ros.lift import LIFTERS, lifter_file
 from pose3d_ros.runtime.backend import Target
 from pose3d_ros.runtime.cache import EngineCache
 from pose3d_ros.runtime.catalogue import CATALOGUE, DEFAULT
@@ -37,6 +38,17 @@ def models(store: ModelStore) -> Iterator[Finding]:
             yield problem(name, text, cure)
         else:
             yield ok(name, f'{path}{_megabytes(path) if path.is_file() else ""}, sound')
+
+
+def lifters() -> Iterator[Finding]:
+    """Look at the lifters that come with the package, by their names."""
+    for name in LIFTERS:
+        path = lifter_file(name)
+        if path.is_file():
+            yield ok(f'lifter {name}', f'{path}{_megabytes(path)}')
+        else:
+            yield problem(f'lifter {name}', f'{path} is not there',
+                          'the installation is incomplete: install pose3d_ros again')
 
 
 def folder(path: Path) -> Iterator[Finding]:

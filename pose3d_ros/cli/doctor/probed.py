@@ -60,12 +60,12 @@ def _rmw(_: None) -> Iterator[Said]:
 
 
 def _engine(runtime: str) -> Iterator[Said]:
-    from pose3d_ros.cli.networks import shipped_lifter
+    from pose3d_ros.lift import lifter_file
     from pose3d_ros.runtime.engine import EngineError, Wanted
     from pose3d_ros.runtime.opening import open_engine
 
     try:
-        yield _run(open_engine(shipped_lifter(), Wanted(runtime, threads=1)))
+        yield _run(open_engine(lifter_file(), Wanted(runtime, threads=1)))
     except EngineError as error:
         yield {'error': _reason(error)}
 
@@ -87,6 +87,7 @@ def _models(_: None) -> Iterator[Said]:
     from pose3d_ros.runtime.store import ModelStore
 
     yield from map(asdict, caches.models(ModelStore()))
+    yield from map(asdict, caches.lifters())
 
 
 def _cache(_: None) -> Iterator[Said]:

@@ -1,0 +1,75 @@
+"""Which lifters come with the package, and what an ONNX file has to be to be a lifter."""
+
+from __future__ import annotations
+
+import json
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pose3d_ros.attributes import ATTRIBUTE_JOINTS
+from pose3d_ros.lift.joints import INPUTS
+from pose3d_ros.past import AGES
+from pose3d_ros.skeleton import HUMAN17
+
+if TYPE_CHECKING:
+    from pose3d_ros.runtime.engine import Engine
+
+# The lifters that ship: what `lifter` calls them, and their file in pose3d_ros/weights.
+LIFTERS = {'window': 'lifter.onnx', 'parts': 'parts.onnx'}
+DEFAULT_LIFTER = 'window'
+
+ENGINE_INPUTS = ('rays', 'confidence', 'age', 'up', 'landmarks', 'stature')
+ENGINE_OUTPUTS = ('relative', 'root', 'covariance')
+ATTRIBUTES = 'attributes'    # a further input (N, 9, 3) of some lifters: probabilities as pose3d_ros/attributes.py has
+WINDOW = 1 + len(AGES)       # frames a lifter is shown: the newest, and some of the past
+
+_CURE = f'choose {" or ".join(LIFTERS)}, or a file of this version of `pose3d export` or `pose3d adapt`'
+
+
+class LiftModelError(ValueError):
+    """A name that no lifter has, or a file that is none or lacks what must be known about it; names the cure."""
+
+
+def lifter_name(lifter: str) -> str:
+    """Return a name or file that can be a lifter, as it is; raise LiftModelError naming what is possible."""
+    if lifter not in LIFTERS and not lifter.endswith('.onnx'):
+        raise LiftModelError(f'lifter {lifter!r} is none of {", ".join(LIFTERS)}, nor an .onnx file')
+    return lifter
+
+
+def lifter_file(lifter: str | Path = DEFAULT_LIFTER) -> Path:
+    """Return the file of a lifter: of one that ships by its name, or the .onnx file itself.
+
+    Raises LiftModelError for what can be neither; whether the file is there is not looked at.
+    """
+    name = lifter_name(str(lifter))
+    return Path(str(resources.files('pose3d_ros') / 'weights' / LIFTERS[name])) if name in LIFTERS else Path(name)
+
+
+def stature_of(engine: Engine) -> tuple[float, float]:
+    """Return the stature that a lifter takes unmeasured people to have, and its standard deviation (m).
+
+    Raises LiftModelError where the file lacks metadata, wants what nobody can show it, or is for other joints.
+    """
+    wanted = [('is shown', 'input_joints', INPUTS), ('gives', 'output_joints', HUMAN17.joints)]
+    if ATTRIBUTES in engine.inputs:
+        wanted.append(('takes the attributes of', 'attribute_joints', ATTRIBUTE_JOINTS))
+    if unknown := [name for name in engine.inputs if name not in (*ENGINE_INPUTS, ATTRIBUTES)]:
+        raise LiftModelError(f'the lifting model wants the input {unknown[0]!r}, which this version does not give; '
+                             f'{_CURE}')
+    try:
+        for what, name, joints in wanted:
+            found = tuple(json.loads(engine.metadata[name]))
+            if found != joints:
+                raise LiftModelError(f'the lifting model {what} {", ".join(map(str, found))}; expected '
+                                     f'{", ".join(joints)}; {_CURE}')
+        name = 'stature'
+        value, sigma = map(float, json.loads(engine.metadata[name]))
+    except LiftModelError:
+        raise
+    except KeyError as error:
+        raise LiftModelError(f'the lifting model has no metadata {error}: export it with `pose3d export`') from None
+    except (TypeError, ValueError) as error:
+        raise LiftModelError(f'metadata {name} of the lifting model cannot be read ({error}); {_CURE}') from error
+    return value, sigma
