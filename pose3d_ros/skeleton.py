@@ -85,14 +85,19 @@ def mirrored(joint: str) -> str:
 
 
 def select(values: NDArray, source: Skeleton, target: Skeleton, axis: int = -2) -> NDArray:
-    """Return values (float array, J_source along axis) in the target's joint order; joints the source lacks are NaN."""
+    """Return values (float array, J_source along axis) in the target's joint order; joints the source lacks are NaN.
+
+    By name, but for the few joints that two sets call by one name and mean otherwise (SMPL24_TO_HUMAN17).
+    """
+    names = _OTHER_NAMES.get((source.name, target.name), {})
     values = np.moveaxis(np.asarray(values), axis, 0)
     if len(values) != len(source):
         raise ValueError(f'{len(values)} joints along axis {axis}, but skeleton {source.name} has {len(source)}')
     chosen = np.full((len(target), *values.shape[1:]), np.nan, dtype=np.result_type(values, np.float32))
     for position, joint in enumerate(target.joints):
-        if joint in source._positions:
-            chosen[position] = values[source.index(joint)]
+        name = names.get(joint, joint)
+        if name in source._positions:
+            chosen[position] = values[source.index(name)]
     return np.moveaxis(chosen, 0, axis)
 
 
@@ -157,4 +162,31 @@ COCO17 = Skeleton(
     (*LIMBS12.bones, *_both(('left_eye', 'left_ear'), ('nose', 'left_eye'))),
 )
 
+# The 24 joints of the SMPL body model, in its order and with the field's names for them. Its `neck` is the base of the
+# neck and its `head` the base of the skull; its hips lie nearer to the middle of the pelvis than detectors mark them.
+SMPL24 = Skeleton(
+    'smpl24',
+    ('pelvis', 'left_hip', 'right_hip', 'spine1', 'left_knee', 'right_knee', 'spine2', 'left_ankle', 'right_ankle',
+     'spine3', 'left_foot', 'right_foot', 'neck', 'left_collar', 'right_collar', 'head', 'left_shoulder',
+     'right_shoulder', 'left_elbow', 'right_elbow', 'left_wrist', 'right_wrist', 'left_hand', 'right_hand'),
+    (*_both(('pelvis', 'left_hip'), *_LIMB_BONES, ('left_ankle', 'left_foot'), ('spine3', 'left_collar'),
+            ('left_collar', 'left_shoulder'), ('left_wrist', 'left_hand')),
+     ('pelvis', 'spine1'), ('spine1', 'spine2'), ('spine2', 'spine3'), ('spine3', 'neck'), ('neck', 'head')),
+    ('', 'pelvis', 'pelvis', 'pelvis', 'left_hip', 'right_hip', 'spine1', 'left_knee', 'right_knee', 'spine2',
+     'left_ankle', 'right_ankle', 'spine3', 'spine3', 'spine3', 'neck', 'left_collar', 'right_collar', 'left_shoulder',
+     'right_shoulder', 'left_elbow', 'right_elbow', 'left_wrist', 'right_wrist'),
+)
+
+# Joints that are the same place in both sets: SMPL24 -> HUMAN17. HUMAN17's `head` is the top of the head, which is no
+# joint of SMPL24.
+SMPL24_TO_HUMAN17 = {
+    'pelvis': 'pelvis', 'spine2': 'spine', 'neck': 'thorax', 'head': 'neck',
+    **{joint: joint for joint in LIMBS12.joints},
+}
+_OTHER_NAMES = {  # (source, target): the source's name for a joint of the target, '' where it has none
+    ('smpl24', 'human17'): {'head': '', **{theirs: ours for ours, theirs in SMPL24_TO_HUMAN17.items()}},
+    ('human17', 'smpl24'): SMPL24_TO_HUMAN17,
+}
+
+# SMPL24 is not among those by which a detector or a message may name its joints: it is what a body model gives.
 SKELETONS = {skeleton.name: skeleton for skeleton in (LIMBS12, HUMAN17, BLAZEPOSE33, COCO17)}

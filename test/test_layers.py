@@ -20,6 +20,8 @@ CHECKED_FOR_LENGTH = [*SOURCES, *sorted((ROOT / 'test').rglob('*.py')), *sorted(
 # no stage knows another. A new module or folder must be given its place here.
 LAYERS: tuple[tuple[set[str], ...], ...] = (
     ({'skeleton', 'camera', 'distortion', 'calibration', 'records', 'pelvis', 'stature', 'attributes'},),
+    ({'body_model', 'body_model_file', 'pickle_reader', 'smpl_pickle'},),
+    ({'mannequin'}, {'mesh_files', 'mesh_gltf'}, {'draw_mesh'}),
     ({'runtime'},),
     ({'draw', 'palette'}, {'footage'}),
     ({'detect'}, {'track', 'handedness'}, {'lift', 'past'}, {'refine', 'motion', 'stature_filter', 'ground'}, {'fuse'}),

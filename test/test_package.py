@@ -197,7 +197,7 @@ def test_a_wheel_brings_weights_configuration_and_the_command(tmp_path: Path) ->
     wheel, = tmp_path.glob('pose3d_ros-*.whl')
     names = zipfile.ZipFile(wheel).namelist()
     for path in sorted((ROOT / 'pose3d_ros').rglob('*')):
-        if path.suffix in ('.py', '.onnx', '.json') and '__pycache__' not in path.parts:
+        if path.suffix in ('.py', '.onnx', '.npz', '.json') and '__pycache__' not in path.parts:
             assert str(path.relative_to(ROOT)) in names
     for path in sorted((ROOT / 'config').rglob('*.yaml')):
         assert any(name.endswith(f'/data/share/pose3d_ros/{path.relative_to(ROOT)}') for name in names)

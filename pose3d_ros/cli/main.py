@@ -20,6 +20,7 @@ COMMANDS = {
     'calibrate': ('pose3d_ros.cli.calibrate', 'where the cameras stand, from the people that they see together'),
     'adapt': ('pose3d_ros.cli.adapt', 'fine-tune the lifter to your own cameras (needs PyTorch)'),
     'convert': ('pose3d_ros.cli.convert', 'show and convert calibrations of other tools; static TF from them'),
+    'body-model': ('pose3d_ros.cli.body_model', 'body models (SMPL): convert yours, make the free mannequin, show one'),
     'doctor': ('pose3d_ros.cli.doctor.command', 'what is installed, which engines work, what is wrong and the cure'),
     'evaluate': ('pose3d_ros.cli.evaluate', 'accuracy on the sample footage or on motion capture'),
     'mocap': ('pose3d_ros.cli.mocap', 'motion capture as downloaded, into arrays to train on'),
@@ -85,6 +86,7 @@ def _was_interrupted(error: BaseException | None) -> bool:
 
 def _user_errors() -> tuple[type[Exception], ...]:
     """Return the errors whose message is meant for the user (imported late: they bring the stages with them)."""
+    from pose3d_ros.body_model_file import BodyModelError
     from pose3d_ros.camera import CalibrationError
     from pose3d_ros.detect.description import DescriptionError
     from pose3d_ros.fuse.extrinsics.errors import ExtrinsicsError
@@ -92,8 +94,8 @@ def _user_errors() -> tuple[type[Exception], ...]:
     from pose3d_ros.runtime.download import FetchError
     from pose3d_ros.runtime.engine import EngineError
     from pose3d_ros.runtime.store import ModelCorrupt, ModelMissing
-    return (UserError, CalibrationError, DescriptionError, EngineError, ExtrinsicsError, FetchError, LiftModelError,
-            ModelMissing, ModelCorrupt)
+    return (UserError, BodyModelError, CalibrationError, DescriptionError, EngineError, ExtrinsicsError, FetchError,
+            LiftModelError, ModelMissing, ModelCorrupt)
 
 
 def _cure_for_missing(module: str) -> str | None:
