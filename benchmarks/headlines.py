@@ -57,12 +57,16 @@ LINES: dict[str, tuple[tuple[str, ...], ...]] = {
          'trt_fp16_vs_torch_compiled_ratio', 'trt_fp16_vs_floor_ratio'))}
 
 
+def owns(part: dict[str, Any], figure: str) -> bool:
+    """Return whether a figure, or a group of them, is of one of the groups of a part."""
+    return any(f'{figure}.'.startswith(f'{group}.') for group in part['groups'])
+
+
 def headlines(topic: str, kept: dict[str, Any]) -> list[list[str]]:
     """Return [text, command] of each line of a topic whose figures have all been measured; kept: its file."""
     figures, rows = kept.get('figures', {}), []
     for text, *names in LINES[topic]:
         if all(figures.get(name) is not None for name in names):
-            owner = next((part for part in kept.get('parts', {}).values() if names[0].split('.')[0] in part['groups']),
-                         kept)
+            owner = next((part for part in kept.get('parts', {}).values() if owns(part, names[0])), kept)
             rows.append([text.format(*(figures[name] for name in names)), owner['command']])
     return rows

@@ -27,7 +27,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from headlines import LINES, headlines
+from headlines import LINES, headlines, owns
 
 ROOT = Path(__file__).resolve().parents[1]
 KEPT = ROOT / 'docs' / 'results'
@@ -68,15 +68,17 @@ def with_part(topic: dict[str, Any], part: str, about: dict[str, str], figures: 
     """Return a topic {parts, figures} with one part put in place of what it was.
 
     about: the command and its circumstances. Each part lists the groups of its figures: their names up to the first
-    dot. Raises ValueError where another part has figures of the same group.
+    dot, or to the second where there are more. Raises ValueError where another part has figures of the same group.
     """
-    parts, groups = dict(topic.get('parts', {})), sorted({name.split('.')[0] for name in figures})
-    stale = set(parts.pop(part, {}).get('groups', ()))
+    parts = dict(topic.get('parts', {}))
+    groups = sorted({'.'.join(name.split('.')[:max(1, min(2, name.count('.')))]) for name in figures})
+    stale = parts.pop(part, {'groups': ()})
     for other, its in parts.items():
-        if both := set(groups) & set(its['groups']):
+        if both := {group for group in groups if owns(its, group)} | {
+                group for group in its['groups'] if owns({'groups': groups}, group)}:
             raise ValueError(f'parts {part} and {other} both have figures of {", ".join(sorted(both))}')
     parts[part] = {**about, 'groups': groups}
-    left = {name: value for name, value in topic.get('figures', {}).items() if name.split('.')[0] not in stale}
+    left = {name: value for name, value in topic.get('figures', {}).items() if not owns(stale, name)}
     return {'parts': dict(sorted(parts.items())), 'figures': {**left, **figures}}
 
 
@@ -117,7 +119,7 @@ def page() -> str:
             continue
         sections.append(f'## {path.stem}\n')
         for name, part in kept['parts'].items():
-            figures = {key: value for key, value in kept['figures'].items() if key.split('.')[0] in part['groups']}
+            figures = {key: value for key, value in kept['figures'].items() if owns(part, key)}
             sections.append(f'### {path.stem}: {name}\n\n{origin(part)}\n\n{by_group(figures)}')
         sections += [f'![{chart.stem}](results/{path.stem}/{chart.name})\n'
                      for chart in sorted((KEPT / path.stem).glob('*.png'))]

@@ -113,8 +113,14 @@ def test_parts_are_measured_flat_and_under_their_prefix(tmp_path: Path, monkeypa
     results.keep('absolute', [sys.executable, str(tool)], 'sample', 'sample_')
     kept = json.loads((tmp_path / 'absolute.json').read_text())
     assert kept['figures'] == {'sample_heavy.cam01.mrpe_mm': 3, 'sample_frames': 4}
-    assert kept['parts']['sample']['groups'] == ['sample_frames', 'sample_heavy']
+    assert kept['parts']['sample']['groups'] == ['sample_frames', 'sample_heavy.cam01']
     assert kept['parts']['sample']['command'].endswith('tool.py')
+    # Another part may have figures of the same first word, but none of the same group.
+    both = results.with_part(kept, 'other', {'command': 'x'}, {'sample_heavy.cam02.mrpe_mm': 5})
+    assert both['figures']['sample_heavy.cam01.mrpe_mm'] == 3 and both['figures']['sample_heavy.cam02.mrpe_mm'] == 5
+    for name in ('sample_heavy.cam01.mpjpe_mm', 'sample_heavy.share'):
+        with pytest.raises(ValueError, match='sample_heavy'):
+            results.with_part(kept, 'other', {'command': 'x'}, {name: 5})
 
 
 def test_the_baseline_of_lifting_is_a_network_of_the_published_size(tmp_path: Path) -> None:
