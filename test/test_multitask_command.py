@@ -86,6 +86,12 @@ def test_the_same_command_again_has_nothing_left_to_do(folder: Path, capsys: pyt
     assert 'other settings (seed)' in capsys.readouterr().err
 
 
+def test_a_step_that_was_left_out_can_follow_later(folder: Path, tmp_path: Path) -> None:
+    for steps in ('0', '2'):
+        assert train(folder, tmp_path, '--strategies', 'mixed', '--joined-steps', steps) == 0
+        assert (tmp_path / 'mixed' / 'joined' / CHECKPOINT).exists() == (steps == '2')
+
+
 def test_the_exported_file_finds_joints_as_an_own_model(folder: Path, tmp_path: Path) -> None:
     onnx = tmp_path / 'images.onnx'
     assert main(['export', 'parts_images', '--out', str(folder / 'runs'), '--onnx', str(onnx)]) == 0

@@ -143,8 +143,8 @@ def train_lift(image: MultiTaskNet, first: ImageSet, out: Path, identity: dict[s
     """Step two: train the 3D network on what `image` predicts of the first set; see train in train/multitask.py."""
     seen = predicted(image, first, settings.passes, settings.lift.seed)
     torch.manual_seed(settings.lift.seed)
-    run = Run(make_parts(settings), settings.lift, {**identity, **_identity(settings), 'network': 'multitask lift'},
-              command)
+    run = Run(make_parts(settings), settings.lift,
+              {**identity, **_identity(settings), 'network': 'multitask lift'}, command)
 
     def stream(rng: np.random.Generator) -> Iterator[dict[str, NDArray]]:
         while True:
@@ -194,7 +194,8 @@ def train_joined(image: MultiTaskNet, parts: PartsNet, first: ImageSet, second: 
     loop = replace(multitask, loop=settings.joined)
     torch.manual_seed(settings.joined.seed)
     run = Run(JoinedNet(image, parts), settings.joined,
-              {**identity_of(multitask), **_identity(settings), 'network': 'multitask joined'}, command)
+              {**identity_of(multitask), **_identity(settings), 'joined_steps': settings.joined.steps,
+               'network': 'multitask joined'}, command)
     together = MultiTaskLoss(loop, run)
 
     def stream(rng: np.random.Generator) -> Iterator[dict[str, NDArray]]:
@@ -217,7 +218,7 @@ def train_joined(image: MultiTaskNet, parts: PartsNet, first: ImageSet, second: 
 
 def _identity(settings: JoinedSettings) -> dict[str, object]:
     return {**{name: value for name, value in asdict(settings).items() if name not in ('lift', 'joined')},
-            'lift_steps': settings.lift.steps, 'joined_steps': settings.joined.steps}
+            'lift_steps': settings.lift.steps}
 
 
 def load_lift(path: Path) -> PartsNet:
