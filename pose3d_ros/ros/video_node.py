@@ -28,7 +28,7 @@ from pose3d_ros.ros.param_tables import VIDEO
 from pose3d_ros.ros.params import ParameterError
 
 FOLDER_RATE = 30.0    # Hz
-SETTLE_S = 0.3        # from the first subscriber seen here until it sees this publisher as well
+SETTLE_S = 0.6        # from the first subscriber seen here until it sees this publisher as well
 LAST_DELIVERY_S = 0.5  # for the middleware to hand over the last frame
 JPEG_QUALITY = 90
 
