@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from people_about import ring
 
+from pose3d_ros.camera import Camera
 from pose3d_ros.cli.bag import Bag, is_bag
-from pose3d_ros.cli.bag_images import camera_names
+from pose3d_ros.cli.bag_images import camera_names, images_of
 from pose3d_ros.cli.errors import UserError
 from pose3d_ros.cli.main import main
 from pose3d_ros.fuse.extrinsics.reported import Reported
@@ -189,3 +190,20 @@ def test_rays_that_are_none_are_not_seen_and_a_clock_set_back_begins_anew() -> N
     assert len(seen.ids) == 1 and np.isnan(seen.pixels).all()
     with pytest.raises(ValueError, match='focal length is 0'):
         reported.add(bags.START_NS, [], 0.0)
+
+
+@pytest.mark.parametrize(('stamps', 'left'), [((0, 5, 0, 6), 2), ((0, 0), 0)])
+def test_images_without_a_stamp_are_left_out_and_told(stamps: tuple[int, ...], left: int, tmp_path: Path,
+                                                      capsys: pytest.CaptureFixture[str]) -> None:
+    with bags.BagWriter(tmp_path / 'bag') as writer:
+        for number, stamp in enumerate(stamps):
+            pixels = np.zeros((8, 10, 3), dtype=np.uint8)
+            writer.write('/front/image_raw', bags.IMAGE, bags.image(pixels, stamp, 'front'), number)
+    camera = Camera(10, 8, 10.0, 10.0, 4.5, 3.5)
+    with Bag(tmp_path / 'bag') as bag:
+        if left:
+            assert [frame.stamp_ns for frame in images_of(bag, '/front/image_raw', camera)] == [5, 6]
+            assert '2 images left out, 2 of them: its stamp is 0' in capsys.readouterr().out
+        else:
+            with pytest.raises(UserError, match=r'header\.stamp'):
+                list(images_of(bag, '/front/image_raw', camera))

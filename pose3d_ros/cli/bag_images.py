@@ -68,11 +68,14 @@ def lens_of(bag: Bag, topic: str) -> Camera:
 
 
 def images_of(bag: Bag, topic: str, camera: Camera) -> Iterator[Frame]:
-    """Yield the images of a topic, less those that cannot be decoded; at least one must be."""
+    """Yield the images of a topic, less those without a stamp or that cannot be decoded; one at least must be left."""
     decode = decode_compressed if bag.topics[topic] == COMPRESSED else decode_image
     newest, good, bad = 0, 0, Counter[str]()
     for _, message in bag.messages([topic]):
         stamp = stamp_ns(message.header.stamp)
+        if stamp == 0:
+            bad['its stamp is 0; have the driver fill header.stamp'] += 1
+            continue
         check_order(f'{bag.path}: {topic}', newest, stamp)
         if stamp <= newest:
             continue  # recorded twice, or overtaken
