@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +23,7 @@ from pose3d_ros.attributes import (
     probabilities,
 )
 from pose3d_ros.lift import INPUTS
-from pose3d_ros.train.error_fit import ErrorModelError
+from pose3d_ros.train.error_fit import ErrorModelError, read_model
 
 Floats = NDArray[np.float64]
 
@@ -100,16 +99,7 @@ class AttributeErrors:
 
 def load_attribute_errors(name: str | Path = SHIPPED) -> AttributeErrors:
     """Return the model that comes with the package, or that of a .json file. Raises ErrorModelError."""
-    path = Path(name)
-    try:
-        if path.suffix == '.json':
-            return AttributeErrors.from_json(path.read_text())
-        return AttributeErrors.from_json(
-            (resources.files('pose3d_ros.train') / 'error_models' / f'{name}.json').read_text())
-    except OSError as error:
-        raise ErrorModelError(f'attribute errors {name}: {error.strerror or error}') from error
-    except ErrorModelError as error:
-        raise ErrorModelError(f'attribute errors {name}: {error}') from error
+    return read_model(name, AttributeErrors.from_json, 'attribute errors')
 
 
 def simulated(distances: ArrayLike, evidence: AttributeErrors | Mapping[str, float] | float,

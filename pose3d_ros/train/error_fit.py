@@ -8,10 +8,11 @@ matter; the axes are those of the image, x right and y down.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from pose3d_ros.skeleton import HUMAN17, mirrored
 
 Floats = NDArray[np.float64]
+Model = TypeVar('Model')
 
 # Side of the square over which errors of the second kind spread. The paper's +-50 px are about this much of a person in
 # its images; it is given, not fitted.
@@ -172,13 +174,17 @@ def load_errors(name: str | Path) -> FittedErrors:
 
     Raises ErrorModelError.
     """
+    return read_model(name, FittedErrors.from_json, 'error model')
+
+
+def read_model(name: str | Path, from_json: Callable[[str], Model], what: str) -> Model:
+    """Return what from_json makes of a .json file, or of one of error_models/ by name. Raises ErrorModelError."""
     path = Path(name)
     try:
         if path.suffix == '.json':
-            return FittedErrors.from_json(path.read_text())
-        return FittedErrors.from_json(
-            (resources.files('pose3d_ros.train') / 'error_models' / f'{name}.json').read_text())
+            return from_json(path.read_text())
+        return from_json((resources.files('pose3d_ros.train') / 'error_models' / f'{name}.json').read_text())
     except OSError as error:
-        raise ErrorModelError(f'error model {name}: {error.strerror or error}') from error
+        raise ErrorModelError(f'{what} {name}: {error.strerror or error}') from error
     except ErrorModelError as error:
-        raise ErrorModelError(f'error model {name}: {error}') from error
+        raise ErrorModelError(f'{what} {name}: {error}') from error

@@ -59,11 +59,16 @@ def export(network: WindowLifter, path: Path, extra: Mapping[str, str],
     network.eval()
     example = tuple(torch.from_numpy(array) for array in random_people(2, np.random.default_rng(0)).values())
     return write_checked(network.folded(), example, path, ENGINE_INPUTS, ENGINE_OUTPUTS, {
-        'input_joints': json.dumps(INPUTS), 'output_joints': json.dumps(HUMAN17.joints), 'skeleton': HUMAN17.name,
-        'stature': json.dumps(stature), 'tolerances': json.dumps(TOLERANCES),
-        'units': 'm, s, optical frame (x right, y down, z ahead)',
+        **about_lifters(stature),
         'method': 'after AbsPoseLifter (Chang, Moon, Lee; arXiv 1910.12029): rays, a short past, covariances',
         **extra}, lambda file: parity(network, file))
+
+
+def about_lifters(stature: tuple[float, float]) -> dict[str, str]:
+    """Return the metadata that every lifter of pose3d_ros.lift has; stature: of unmeasured people and its sigma [m]."""
+    return {'input_joints': json.dumps(INPUTS), 'output_joints': json.dumps(HUMAN17.joints), 'skeleton': HUMAN17.name,
+            'stature': json.dumps(stature), 'tolerances': json.dumps(TOLERANCES),
+            'units': 'm, s, optical frame (x right, y down, z ahead)'}
 
 
 def parity(network: WindowLifter, path: Path, seed: int = 0) -> float:

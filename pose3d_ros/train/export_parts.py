@@ -13,11 +13,11 @@ import torch
 from numpy.typing import NDArray
 
 from pose3d_ros.attributes import ATTRIBUTE_JOINTS, ATTRIBUTE_MIRROR
-from pose3d_ros.lift import ATTRIBUTES, ENGINE_INPUTS, ENGINE_OUTPUTS, INPUTS
+from pose3d_ros.lift import ATTRIBUTES, ENGINE_INPUTS, ENGINE_OUTPUTS
 from pose3d_ros.nets.parts import CLASSES, PartsLifter, PartsNet
 from pose3d_ros.nets.window import WindowLifter
 from pose3d_ros.skeleton import HUMAN17
-from pose3d_ros.train.export import ADULTS, SHARE, TOLERANCES, deviation, random_people
+from pose3d_ros.train.export import ADULTS, SHARE, about_lifters, deviation, random_people
 from pose3d_ros.train.metrics import CHI2_3, squared_mahalanobis
 from pose3d_ros.train.onnx_file import write_checked
 from pose3d_ros.train.samples import Samples
@@ -80,9 +80,7 @@ def export(network: PartsLifter, path: Path, extra: Mapping[str, str],
     network.eval()
     example = tuple(torch.from_numpy(array) for array in _people(2, np.random.default_rng(0)).values())
     return write_checked(network.folded(), example, path, INPUT_NAMES, ENGINE_OUTPUTS, {
-        'input_joints': json.dumps(INPUTS), 'output_joints': json.dumps(HUMAN17.joints), 'skeleton': HUMAN17.name,
-        'attribute_joints': json.dumps(ATTRIBUTE_JOINTS), 'stature': json.dumps(stature),
-        'tolerances': json.dumps(TOLERANCES), 'units': 'm, s, optical frame (x right, y down, z ahead)',
+        **about_lifters(stature), 'attribute_joints': json.dumps(ATTRIBUTE_JOINTS),
         'method': 'pose after Not All Parts Are Created Equal (Wang, Huang, Wang, Tao; ICCV 2019), place and '
                   'covariances of the lifter',
         **extra}, lambda file: parity(network, file))
