@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -141,15 +142,18 @@ def pose_loss(poses: list[Tensor], truth: Tensor) -> Tensor:
 def train_lift(image: MultiTaskNet, first: ImageSet, out: Path, identity: dict[str, object], settings: JoinedSettings,
                minutes: float = math.inf, command: str = '', quiet: bool = False) -> Run:
     """Step two: train the 3D network on what `image` predicts of the first set; see train in train/multitask.py."""
-    seen = predicted(image, first, settings.passes, settings.lift.seed)
+    @cache  # once, and only where something is left to learn
+    def seen() -> dict[str, NDArray]:
+        return predicted(image, first, settings.passes, settings.lift.seed)
+
     torch.manual_seed(settings.lift.seed)
     run = Run(make_parts(settings), settings.lift,
               {**identity, **_identity(settings), 'network': 'multitask lift'}, command)
 
     def stream(rng: np.random.Generator) -> Iterator[dict[str, NDArray]]:
         while True:
-            chosen = rng.integers(len(seen['joints2d']), size=settings.lift_batch)
-            yield {name: array[chosen] for name, array in seen.items()}
+            chosen = rng.integers(len(seen()['joints2d']), size=settings.lift_batch)
+            yield {name: array[chosen] for name, array in seen().items()}
 
     def loss(network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
         assert isinstance(network, PartsNet)
