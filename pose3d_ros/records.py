@@ -138,6 +138,30 @@ class Person2D:
 
 
 @dataclass(frozen=True)
+class BodyPose:
+    """A person's body as a body model has it (pose3d_ros/body_model.py), in the frame of the person's joints.
+
+    rotations (24, 3, 3): of each joint of SMPL24 against its parent, the root's against the frame; shape (b,):
+    coefficients; scale: a metre of the model is so many metres of the person; root (3,) m: where the model's root joint
+    is. Vertices are root + scale * (vertices of the posed model - its root joint). All are finite.
+    """
+
+    rotations: NDArray[np.float64]
+    shape: NDArray[np.float64]
+    scale: float
+    root: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        if self.rotations.shape != (24, 3, 3) or self.root.shape != (3,) or self.shape.ndim != 1:
+            raise ValueError(f'rotations {self.rotations.shape}, root {self.root.shape}, shape {self.shape.shape}: '
+                             'expected (24, 3, 3), (3,) and (b,)')
+
+    def resized(self, grow: float, shift: NDArray) -> BodyPose:
+        """Return the body with every point p at grow * p + shift; shift (3,) m."""
+        return replace(self, scale=self.scale * grow, root=grow * self.root + shift)
+
+
+@dataclass(frozen=True)
 class Person3D:
     """A person in space, in the camera's optical frame (or, after fusion, in the common frame).
 
@@ -145,7 +169,7 @@ class Person3D:
     0..1; joint_state (J,) uint8 of JointState; position, velocity and covariance are NaN for a MISSING joint.
     height: stature in m, assumed or known, in which the whole person is measured; height_sigma: its standard deviation
     in m. Its share in the covariance of a joint at P is (height_sigma / height)^2 P P^T: what one camera sees of a
-    person fits any size. NaN where nobody says.
+    person fits any size. NaN where nobody says. body: the surface around these joints, from a lifter that gives one.
     """
 
     skeleton: Skeleton
@@ -159,6 +183,7 @@ class Person3D:
     state: PersonState
     height: float = float('nan')
     height_sigma: float = float('nan')
+    body: BodyPose | None = None
 
     def __post_init__(self) -> None:
         joints = len(self.skeleton)
