@@ -108,6 +108,11 @@ class Pipeline:
         return self.detect.skeleton
 
     @property
+    def body_model(self) -> tuple[str, str] | None:
+        """Name and SHA-256 (of the .npz file) of the model that the people's bodies are of; None: there are none."""
+        return self.lift.body_model
+
+    @property
     def counters(self) -> dict[str, int]:
         """Counts since the start, by name: those of detection, and what became of the people it found."""
         return {**{f'detect.{name}': count for name, count in self.detect.counters.items() if name != 'frames'},

@@ -14,6 +14,7 @@ from walkers import hide, standing
 
 from pose3d_ros.lift import (
     ENGINE_INPUTS,
+    ENGINE_OUTPUTS,
     GIVEN_SIGMA,
     INPUTS,
     WINDOW,
@@ -34,7 +35,7 @@ LOWER = ('left_knee', 'right_knee', 'left_ankle', 'right_ankle')
 class KnownNetwork:
     """An engine that gives fixed outputs, and keeps what it was asked."""
 
-    provider, precision, inputs = 'CPUExecutionProvider', 'fp32', ENGINE_INPUTS
+    provider, precision, inputs, outputs = 'CPUExecutionProvider', 'fp32', ENGINE_INPUTS, ENGINE_OUTPUTS
     input_shapes = {'rays': (None, WINDOW, len(INPUTS), 2)}  # noqa: RUF012 (as an engine has it)
 
     def __init__(self, points: NDArray, **metadata: str) -> None:

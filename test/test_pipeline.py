@@ -189,7 +189,7 @@ def test_networks_of_a_group_are_those_of_its_first_and_end_with_its_last(monkey
     closed = []
 
     class Counting:
-        inputs, metadata = lifter.engine.inputs, lifter.engine.metadata
+        inputs, outputs, metadata = lifter.engine.inputs, lifter.engine.outputs, lifter.engine.metadata
 
         def close(self):
             closed.append(self)

@@ -2,6 +2,7 @@
 
 from pose3d_ros.lift.files import (
     ATTRIBUTES,
+    BODY_OUTPUTS,
     DEFAULT_LIFTER,
     ENGINE_INPUTS,
     ENGINE_OUTPUTS,
@@ -29,7 +30,7 @@ from pose3d_ros.lift.joints import (
 from pose3d_ros.lift.lifter import GIVEN_SIGMA, Lifted, Lifter
 
 __all__ = [
-    'ATTRIBUTES', 'DEFAULT_LIFTER', 'ENGINE_INPUTS', 'ENGINE_OUTPUTS', 'GIVEN_SIGMA', 'INFERRED_FROM', 'INPUTS',
-    'LEAST_CONFIDENCE', 'LIFTERS', 'MADE_OF', 'MIDPOINTS', 'MIN_INPUTS', 'MIN_TORSO', 'OF_LANDMARKS', 'TORSO', 'WINDOW',
-    'LiftModelError', 'Lifted', 'Lifter', 'enough_seen', 'input_points', 'input_rays', 'joint_states', 'lifter_file',
-    'lifter_name']
+    'ATTRIBUTES', 'BODY_OUTPUTS', 'DEFAULT_LIFTER', 'ENGINE_INPUTS', 'ENGINE_OUTPUTS', 'GIVEN_SIGMA', 'INFERRED_FROM',
+    'INPUTS', 'LEAST_CONFIDENCE', 'LIFTERS', 'MADE_OF', 'MIDPOINTS', 'MIN_INPUTS', 'MIN_TORSO', 'OF_LANDMARKS', 'TORSO',
+    'WINDOW', 'LiftModelError', 'Lifted', 'Lifter', 'enough_seen', 'input_points', 'input_rays', 'joint_states',
+    'lifter_file', 'lifter_name']

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +22,8 @@ DEFAULT_LIFTER = 'window'
 
 ENGINE_INPUTS = ('rays', 'confidence', 'age', 'up', 'landmarks', 'stature')
 ENGINE_OUTPUTS = ('relative', 'root', 'covariance')
+# Further outputs of lifters that give bodies (records.BodyPose), all or none: (N, 24, 3, 3), (N, b), (N, 1), (N, 3) m.
+BODY_OUTPUTS = ('rotations', 'shape', 'scale', 'body_root')
 ATTRIBUTES = 'attributes'    # a further input (N, 9, 3) of some lifters: probabilities as pose3d_ros/attributes.py has
 WINDOW = 1 + len(AGES)       # frames a lifter is shown: the newest, and some of the past
 
@@ -73,3 +76,25 @@ def stature_of(engine: Engine) -> tuple[float, float]:
     except (TypeError, ValueError) as error:
         raise LiftModelError(f'metadata {name} of the lifting model cannot be read ({error}); {_CURE}') from error
     return value, sigma
+
+
+def body_model_of(engine: Engine) -> tuple[str, str] | None:
+    """Return name and SHA-256 (of the .npz file) of the body model that a lifter's bodies are of; None without bodies.
+
+    Raises LiftModelError where the file gives some of the outputs of a body, or does not say of which model it is.
+    """
+    given = [name for name in BODY_OUTPUTS if name in engine.outputs]
+    if not given:
+        return None
+    if lacking := [name for name in BODY_OUTPUTS if name not in given]:
+        raise LiftModelError(f'the lifting model gives {", ".join(given)} of a body, but not {", ".join(lacking)}; '
+                             f'{_CURE}')
+    found = {name: engine.metadata.get(name, '') for name in ('body_model', 'body_model_sha256')}
+    if lacking := [name for name, value in found.items() if not value]:
+        raise LiftModelError(f'the lifting model gives bodies and has no metadata {lacking[0]!r}: export it with '
+                             '`pose3d export`')
+    name, digest = found.values()
+    if not re.fullmatch('[0-9a-f]{64}', digest):
+        raise LiftModelError(f'metadata body_model_sha256 of the lifting model is {digest!r}, expected 64 hexadecimal '
+                             f'digits; {_CURE}')
+    return name, digest

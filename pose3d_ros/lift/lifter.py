@@ -22,6 +22,7 @@ from pose3d_ros.lift.files import (
     ENGINE_INPUTS,
     ENGINE_OUTPUTS,
     WINDOW,
+    body_model_of,
     lifter_file,
     stature_of,
 )
@@ -67,6 +68,7 @@ class Lifter:
         self.engine = engine
         self.dropped = 0
         self.stature, self.stature_sigma = stature_of(engine)
+        self._body_model = body_model_of(engine)
         if stature:
             self.stature, self.stature_sigma = stature, GIVEN_SIGMA
         self._takes_attributes = ATTRIBUTES in engine.inputs
@@ -94,6 +96,11 @@ class Lifter:
             engine.close()
             raise
         return opened
+
+    @property
+    def body_model(self) -> tuple[str, str] | None:
+        """Name and SHA-256 (of the .npz file) of the model that Person3D.body is of; None: it gives no bodies."""
+        return self._body_model
 
     def reset(self) -> None:
         """Forget the past, as after a jump in time."""

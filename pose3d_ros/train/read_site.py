@@ -34,7 +34,8 @@ class _Listening:
     """An engine that keeps what it was shown last: by it the windows are those of the lifter and no others."""
 
     def __init__(self, engine: Engine) -> None:
-        self.engine, self.inputs, self.metadata = engine, engine.inputs, engine.metadata
+        self.engine, self.metadata = engine, engine.metadata
+        self.inputs, self.outputs = engine.inputs, engine.outputs
         self.shown: dict[str, NDArray] = {}
 
     def run(self, inputs: Mapping[str, NDArray]) -> Mapping[str, NDArray]:
