@@ -8,6 +8,7 @@ that +x is the body's left. nets/body_model.py is the same in PyTorch.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_matrix
 from scipy.spatial.transform import Rotation
 
-from pose3d_ros.body_model_file import BodyArrays, read_body_arrays
+from pose3d_ros.body_model_file import BodyArrays, BodyModelError, read_body_arrays
 from pose3d_ros.skeleton import SMPL24
 
 JOINTS = len(SMPL24)
@@ -181,6 +182,27 @@ class BodyModel:
             generation[joint] = generation[parent] + 1
         groups = [np.flatnonzero(generation == number) for number in range(1, generation.max() + 1)]
         return [(group, self.parents[group]) for group in groups]
+
+
+def load_body_model(path: Path | None, wanted: tuple[str, str]) -> BodyModel:
+    """Read the body model that bodies are in: wanted is its name, and the SHA-256 of its file.
+
+    path: None takes the mannequin that ships. Raises BodyModelError for a file that is not that one: its numbers would
+    make other people of the same rotations and shape.
+    """
+    name, digest = wanted
+    file = MANNEQUIN if path is None else path
+    try:
+        found = hashlib.sha256(file.read_bytes()).hexdigest()
+    except OSError as error:
+        raise BodyModelError(f'{file}: cannot be read ({error.strerror or error}); give the .npz file of the body '
+                             f'model {name!r} that the lifter was trained with') from error
+    if found != digest.lower():
+        which = 'the mannequin that ships is' if path is None else f'{file}: is'
+        raise BodyModelError(f"{which} not the body model that this lifter's bodies are in ({name!r}, SHA-256 "
+                             f'{digest[:12]}..., here {found[:12]}...); give the .npz file that it was trained with '
+                             '(--body-model, parameter body_model)')
+    return BodyModel.load(file)
 
 
 def _product(feature: NDArray, directions: NDArray | csr_matrix) -> NDArray[np.float32]:

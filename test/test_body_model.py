@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from pose3d_ros.body_model import JOINTS, BodyModel
+from pose3d_ros.body_model import JOINTS, MANNEQUIN, BodyModel, load_body_model
 from pose3d_ros.body_model_file import BodyArrays, BodyModelError, read_body_arrays, write_body_arrays
 from pose3d_ros.skeleton import HUMAN17, SMPL24, SMPL24_TO_HUMAN17, select
 
@@ -248,3 +249,18 @@ def test_a_model_with_one_vertex_more_skins_it_like_its_neighbour(model: BodyMod
         ('weights', arrays.weights))}, regressor=np.pad(arrays.regressor, ((0, 0), (0, 1))))
     vertices = BodyModel(twice).pose(random_turns(np.random.default_rng(6), 1))[0][0]
     np.testing.assert_array_equal(vertices[-1], vertices[-2])
+
+
+def test_bodies_are_read_in_the_body_model_that_they_are_in_or_not_at_all(tmp_path: Path) -> None:
+    write_body_arrays(tmp_path / 'other.npz', small_arrays())
+    digests = {file: hashlib.sha256(file.read_bytes()).hexdigest() for file in (MANNEQUIN, tmp_path / 'other.npz')}
+    other = tmp_path / 'other.npz'
+    assert len(load_body_model(other, ('other', digests[other].upper()))) == 40
+    for path in (None, MANNEQUIN):
+        assert load_body_model(path, ('mannequin', digests[MANNEQUIN])).name == 'mannequin'
+        with pytest.raises(BodyModelError, match=r"mannequin.* not the body model .*'other'.*--body-model"):
+            load_body_model(path, ('other', digests[other]))
+    with pytest.raises(BodyModelError, match=r"other\.npz: is not .*'mannequin'.*--body-model"):
+        load_body_model(other, ('mannequin', digests[MANNEQUIN]))
+    with pytest.raises(BodyModelError, match=r"no\.npz: cannot be read.*'other'"):
+        load_body_model(tmp_path / 'no.npz', ('other', digests[other]))
