@@ -9,7 +9,8 @@ that +x is the body's left. nets/body_model.py is the same in PyTorch.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from scipy.sparse import csr_matrix
 from scipy.spatial.transform import Rotation
 
 from pose3d_ros.body_model_file import BodyArrays, BodyModelError, read_body_arrays
+from pose3d_ros.records import BodyPose
 from pose3d_ros.skeleton import SMPL24
 
 JOINTS = len(SMPL24)
@@ -90,6 +92,22 @@ class BodyModel:
         """Return vertices (V, 3) and joints (24, 3) in m of one person of a shape (b,) in the rest pose."""
         vertices, joints = self.pose(np.eye(3, dtype=np.float32)[None, None].repeat(JOINTS, axis=1), shape)
         return vertices[0], joints[0]
+
+    def placed(self, bodies: Sequence[BodyPose]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return the vertices (N, V, 3) and joints (N, 24, 3) in m of people in the frame that their bodies are in."""
+        if not bodies:
+            return np.zeros((0, len(self), 3), dtype=np.float32), np.zeros((0, JOINTS, 3), dtype=np.float32)
+        vertices, joints = self.pose(np.stack([body.rotations for body in bodies]),
+                                     np.stack([body.shape for body in bodies]))
+        scale = np.array([body.scale for body in bodies], dtype=np.float32)[:, None, None]
+        move = np.stack([body.root for body in bodies]).astype(np.float32)[:, None] - scale * joints[:, :1]
+        return scale * vertices + move, scale * joints + move
+
+    def scaled(self, scale: float) -> BodyModel:
+        """Return the model of a body that is so many times as large, in the same rotations and shape."""
+        changed = {name: np.asarray(getattr(self.arrays, name) * np.float32(scale))
+                   for name in ('template', 'shapedirs', 'posedirs')}
+        return replace(self, arrays=replace(self.arrays, **changed))
 
     def _kinematics(self, matrices: NDArray, coefficients: NDArray, shift: NDArray) -> tuple[NDArray, NDArray]:
         """Return what each joint does to the points of its part, (N, 3, 4, 24), and where the joints are (N, 24, 3)."""

@@ -15,6 +15,7 @@ from scipy.spatial.transform import Rotation
 
 from pose3d_ros.body_model import JOINTS, MANNEQUIN, BodyModel, load_body_model
 from pose3d_ros.body_model_file import BodyArrays, BodyModelError, read_body_arrays, write_body_arrays
+from pose3d_ros.records import BodyPose
 from pose3d_ros.skeleton import HUMAN17, SMPL24, SMPL24_TO_HUMAN17, select
 
 IDENTITY = np.tile(np.eye(3), (1, JOINTS, 1, 1))
@@ -264,3 +265,22 @@ def test_bodies_are_read_in_the_body_model_that_they_are_in_or_not_at_all(tmp_pa
         load_body_model(other, ('mannequin', digests[MANNEQUIN]))
     with pytest.raises(BodyModelError, match=r"no\.npz: cannot be read.*'other'"):
         load_body_model(tmp_path / 'no.npz', ('other', digests[other]))
+
+
+def test_people_are_placed_by_their_root_joint_and_in_their_size(model: BodyModel) -> None:
+    rng = np.random.default_rng(8)
+    turns, shapes, roots = random_turns(rng, 2), rng.normal(size=(2, 10)), rng.normal(0, 3, (2, 3))
+    scales = [0.6, 1.1]
+    bodies = [BodyPose(*values) for values in zip(turns, shapes, scales, roots)]
+    vertices, joints = model.placed(bodies)
+    for number, body in enumerate(bodies):
+        own, at = model.pose(body.rotations[None], body.shape)
+        np.testing.assert_allclose(vertices[number], body.root + body.scale * (own[0] - at[0, 0]), atol=1e-5)
+        np.testing.assert_allclose(joints[number, 0], body.root, atol=1e-6)
+        larger = model.scaled(body.scale)
+        moved, there = larger.pose(body.rotations[None], body.shape, body.root - larger.rest(body.shape)[1][0])
+        np.testing.assert_allclose(moved[0], vertices[number], atol=1e-5)
+        np.testing.assert_allclose(there[0], joints[number], atol=1e-5)
+    resized, _ = model.placed([bodies[0].resized(1.2, np.array([0, 0, 0.5]))])
+    np.testing.assert_allclose(resized[0], 1.2 * vertices[0] + [0, 0, 0.5], atol=1e-5)
+    assert [len(part) for part in model.placed([])] == [0, 0]
