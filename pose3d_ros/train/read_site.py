@@ -35,7 +35,7 @@ class _Listening:
 
     def __init__(self, engine: Engine) -> None:
         self.engine, self.metadata = engine, engine.metadata
-        self.inputs, self.outputs = engine.inputs, engine.outputs
+        self.inputs, self.outputs, self.input_shapes = engine.inputs, engine.outputs, engine.input_shapes
         self.shown: dict[str, NDArray] = {}
 
     def run(self, inputs: Mapping[str, NDArray]) -> Mapping[str, NDArray]:

@@ -66,12 +66,12 @@ class Recording:
         """Return rays (B, length, 17, 2) around moments frames (B,) in views (B,); ends of clips are repeated."""
         if length == 1:
             return self.rays[frames, views][:, None]
-        first, last = self._ends
+        first, last = self.ends
         around = frames[:, None] + np.arange(length) - length // 2
         return self.rays[np.clip(around, first[frames, None], last[frames, None]), views[:, None]]
 
     @cached_property
-    def _ends(self) -> tuple[NDArray, NDArray]:
+    def ends(self) -> tuple[NDArray, NDArray]:
         """The first and the last moment (F,) of the clip of each moment."""
         starts = np.flatnonzero(np.diff(self.clip, prepend=self.clip[0] - 1))
         lengths = np.diff(np.append(starts, len(self)))
