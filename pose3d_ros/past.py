@@ -20,6 +20,8 @@ _KEPT = 40
 
 GAP_S = 0.35       # between frames farther apart nobody knows how a joint moved
 _DENSE = 0.4       # of a step: spacing of the frames that are kept for even steps
+_SAME_S = 1e-4     # s: ages that differ by less are the same
+_NEVER_S = 1e6     # s: age of a frame that there is not
 _AT = 1e-3         # of the way between two frames: so near to one, it is that one
 
 
@@ -42,7 +44,7 @@ class _Moments:
         """How many people there is room for."""
         return len(self._stamp)
 
-    def _ages(self, ids: Sequence[int], stamp_ns: int) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    def _ages(self, ids: Sequence[int], stamp_ns: int) -> tuple[NDArray, NDArray]:
         """Return the rows (N,) of people, and how old their frames are (N, kept) s: very old where there is none."""
         rows = np.array([self._slot(id_, ids, stamp_ns) for id_ in ids], dtype=np.intp)
         return rows, (stamp_ns - self._stamp[rows]) * 1e-9
@@ -102,6 +104,17 @@ class Past(_Moments):
         self._keep(ids, rows, age, window[:, 0], stamp_ns)
         return window[..., :2], window[..., 2], shown
 
+    def fit(self, rays: NDArray, confidence: NDArray, age: NDArray) -> Windows:
+        """Return windows of T frames from those of fewer, which are filled up with none, or of more."""
+        frames = 1 + len(self._wanted)
+        if age.shape[1] == frames:
+            return rays, confidence, age
+        fitting = []
+        for array in (rays, confidence, age):
+            fitting.append(np.zeros((len(age), frames, *array.shape[2:]), dtype=np.float32))
+            fitting[-1][:, :age.shape[1]] = array[:, :frames]
+        return fitting[0], fitting[1], fitting[2]
+
 
 class EvenPast(_Moments):
     """The past of each id at even steps, whatever the camera's rate: the frames between those there are, see at_steps.
@@ -128,6 +141,18 @@ class EvenPast(_Moments):
         window = at_steps(known, np.concatenate([np.zeros((len(ids), 1)), age], axis=1), self.ages)
         self._keep(ids, rows, age, known[:, 0], stamp_ns)
         return window[..., :2], window[..., 2], np.repeat(self.ages[None], len(ids), axis=0)
+
+    def fit(self, rays: NDArray, confidence: NDArray, age: NDArray) -> Windows:
+        """Return windows at the even steps from those of other ages, the first 0; one image is repeated T times."""
+        if age.shape[1] == len(self.ages) and (np.abs(age - self.ages) < _SAME_S).all():
+            return rays, confidence, age
+        frames = np.concatenate([rays, confidence[..., None]], axis=-1, dtype=np.float32)
+        age = np.where((confidence > 0).any(axis=-1), age, _NEVER_S)
+        age[:, 0] = 0
+        order = np.argsort(age, axis=1, kind='stable')
+        window = at_steps(np.take_along_axis(frames, order[..., None, None], axis=1),
+                          np.take_along_axis(age, order, axis=1), self.ages)
+        return window[..., :2], window[..., 2], np.repeat(self.ages[None], len(age), axis=0)
 
 
 def at_steps(frames: Floats, age: NDArray, wanted: NDArray) -> Floats:

@@ -114,7 +114,10 @@ class Pipeline:
 
     @property
     def counters(self) -> dict[str, int]:
-        """Counts since the start, by name: those of detection, and what became of the people it found."""
+        """Counts since the start, by name: those of detection, and what became of the people it found.
+
+        not_lifted: people left out in an image because too little of them was in view to place them (see Lifter).
+        """
         return {**{f'detect.{name}': count for name, count in self.detect.counters.items() if name != 'frames'},
                 'ids_made': self.track.ids_made, 'swaps_corrected': self.track.swaps_corrected,
                 'not_lifted': self.lift.dropped}

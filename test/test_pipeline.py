@@ -190,6 +190,7 @@ def test_networks_of_a_group_are_those_of_its_first_and_end_with_its_last(monkey
 
     class Counting:
         inputs, outputs, metadata = lifter.engine.inputs, lifter.engine.outputs, lifter.engine.metadata
+        input_shapes = lifter.engine.input_shapes
 
         def close(self):
             closed.append(self)

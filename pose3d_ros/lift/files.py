@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pose3d_ros.attributes import ATTRIBUTE_JOINTS
 from pose3d_ros.lift.joints import INPUTS
-from pose3d_ros.past import AGES
+from pose3d_ros.past import AGES, EvenPast, Past
 from pose3d_ros.skeleton import HUMAN17
 
 if TYPE_CHECKING:
@@ -21,11 +21,14 @@ LIFTERS = {'window': 'lifter.onnx', 'parts': 'parts.onnx'}
 DEFAULT_LIFTER = 'window'
 
 ENGINE_INPUTS = ('rays', 'confidence', 'age', 'up', 'landmarks', 'stature')
+REQUIRED_INPUTS = ('rays', 'confidence', 'stature')    # a lifter is shown what else of them it takes
 ENGINE_OUTPUTS = ('relative', 'root', 'covariance')
 # Further outputs of lifters that give bodies (records.BodyPose), all or none: (N, 24, 3, 3), (N, b), (N, 1), (N, 3) m.
 BODY_OUTPUTS = ('rotations', 'shape', 'scale', 'body_root')
 ATTRIBUTES = 'attributes'    # a further input (N, 9, 3) of some lifters: probabilities as pose3d_ros/attributes.py has
 WINDOW = 1 + len(AGES)       # frames a lifter is shown: the newest, and some of the past
+
+_STEPS_S, _MOST_FRAMES = (1e-3, 10.0), 1000    # what windows at even steps may be like
 
 _CURE = f'choose {" or ".join(LIFTERS)}, or a file of this version of `pose3d export` or `pose3d adapt`'
 
@@ -76,6 +79,42 @@ def stature_of(engine: Engine) -> tuple[float, float]:
     except (TypeError, ValueError) as error:
         raise LiftModelError(f'metadata {name} of the lifting model cannot be read ({error}); {_CURE}') from error
     return value, sigma
+
+
+def past_of(engine: Engine) -> Past | EvenPast:
+    """Return what gathers the past that a lifter is shown.
+
+    Where metadata `step_s` [s] is there, that is `frames` frames at even steps, else frames of about past.AGES. Raises
+    LiftModelError for numbers that cannot be, or that do not fit the file's inputs.
+    """
+    past: Past | EvenPast
+    if 'step_s' in engine.metadata:
+        frames, told = round(_number(engine, 'frames', 1, _MOST_FRAMES)), 'its metadata say'
+        past = EvenPast(len(INPUTS), _number(engine, 'step_s', *_STEPS_S), frames)
+    elif 'age' in engine.inputs:
+        frames, told = WINDOW, 'this version shows it'
+        past = Past(len(INPUTS))
+    else:
+        raise LiftModelError("the lifting model has neither metadata 'step_s' nor the input 'age', so that its frames "
+                             f'are of no known moments; {_CURE}')
+    sizes = [size for size in engine.input_shapes['rays'][1:2] if size not in (None, frames)]
+    if sizes:
+        raise LiftModelError(f'the lifting model takes {sizes[0]} frames, but {told} {frames}; {_CURE}')
+    return past
+
+
+def _number(engine: Engine, name: str, least: float, most: float) -> float:
+    """Return a number of the metadata, within limits. Raises LiftModelError."""
+    if name not in engine.metadata:
+        raise LiftModelError(f'the lifting model has no metadata {name!r}: export it with `pose3d export`')
+    try:
+        value = float(engine.metadata[name])
+    except ValueError:
+        value = float('nan')
+    if not least <= value <= most:
+        raise LiftModelError(f'metadata {name} of the lifting model is {engine.metadata[name]!r}, expected {least:g} '
+                             f'to {most:g}; {_CURE}')
+    return value
 
 
 def body_model_of(engine: Engine) -> tuple[str, str] | None:
