@@ -17,6 +17,7 @@ NETWORKS = {
     'lifter': 'pose3d_ros.cli.train_lifter',
     'absolute': 'pose3d_ros.cli.train_absolute',
     'geometric': 'pose3d_ros.cli.train_geometric',
+    'posenet3d': 'pose3d_ros.cli.train_posenet3d',
     'parts_images': 'pose3d_ros.cli.train_parts_images',
     'parts': 'pose3d_ros.cli.train_parts',
 }
