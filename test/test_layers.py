@@ -21,7 +21,7 @@ CHECKED_FOR_LENGTH = [*SOURCES, *sorted((ROOT / 'test').rglob('*.py')), *sorted(
 LAYERS: tuple[tuple[set[str], ...], ...] = (
     ({'skeleton', 'camera', 'distortion', 'calibration', 'records', 'pelvis', 'stature', 'attributes'},),
     ({'body_model', 'body_model_file', 'pickle_reader', 'smpl_pickle'},),
-    ({'mannequin'}, {'mesh_files', 'mesh_gltf'}, {'draw_mesh'}),
+    ({'mannequin'}, {'mesh_files', 'mesh_gltf'}, {'draw_mesh'}, {'decimate'}),
     ({'runtime'},),
     ({'draw', 'palette'}, {'footage'}),
     ({'detect'}, {'track', 'handedness'}, {'lift', 'past'}, {'refine', 'motion', 'stature_filter', 'ground'}, {'fuse'}),
