@@ -33,12 +33,21 @@ def test_cameras_stand_around_upright_and_look_inwards() -> None:
     np.testing.assert_allclose(rotation @ np.swapaxes(rotation, 1, 2), np.tile(np.eye(3), (5, 1, 1)), atol=1e-12)
     np.testing.assert_allclose(np.linalg.det(rotation), 1)
     centers = -np.einsum('vji,vj->vi', rotation, poses[:, :3, 3])
-    np.testing.assert_allclose(np.linalg.norm(centers[:, :2], axis=1), setting.distance_m)
-    np.testing.assert_allclose(centers[:, 2], setting.height_m)
+    np.testing.assert_allclose(np.linalg.norm(centers[:, :2], axis=1), setting.distance_m[0])
+    np.testing.assert_allclose(centers[:, 2], setting.height_m[0])
     aim = rotation @ [0, 0, setting.look_at_m] + poses[:, :3, 3]
     np.testing.assert_allclose(aim[:, :2], 0, atol=1e-12)
     assert (aim[:, 2] > 0).all()
     assert (rotation[:, 1, 2] < 0).all()  # the image's y axis points down
+
+
+def test_cameras_are_spread_over_the_heights_and_distances_asked_for() -> None:
+    poses = cameras_around(Film(cameras=8, distance_m=(3.0, 7.0), height_m=(0.3, 2.8)))
+    centers = -np.einsum('vji,vj->vi', poses[:, :3, :3], poses[:, :3, 3])
+    for values, (low, high) in ((np.linalg.norm(centers[:, :2], axis=1), (3.0, 7.0)), (centers[:, 2], (0.3, 2.8))):
+        assert low <= values.min() and values.max() <= high
+        assert np.diff(np.sort(values)).max() < 0.3 * (high - low)
+        assert values.min() < low + 0.25 * (high - low) and values.max() > high - 0.25 * (high - low)
 
 
 def test_people_are_whole_bodies_on_the_floor_and_each_take_is_another(mocap: Mocap) -> None:

@@ -12,6 +12,7 @@ from pose3d_ros.cli.train import add_data_options, load_split, positive
 
 TAKES, CAMERAS, ERRORS, OCCLUSION = 3, 4, 'blazepose_full', 2.0
 NO_ERRORS = 'none'
+NEAREST_M = 0.8   # of people to a camera: nearer, they are not seen whole
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -29,6 +30,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument('--takes', type=positive, default=TAKES, metavar='N',
                         help='how often each clip is filmed, with other bodies elsewhere (default %(default)s)')
     parser.add_argument('--cameras', type=positive, default=CAMERAS, metavar='N', help='default %(default)s')
+    parser.add_argument('--heights', type=float, nargs=2, metavar=('LOW', 'HIGH'),
+                        help='of the cameras, in m, spread over them (default: all 1.5)')
+    parser.add_argument('--distances', type=float, nargs=2, metavar=('NEAR', 'FAR'),
+                        help='of the cameras from the middle, in m, spread over them (default: all 5)')
     parser.add_argument('--errors', default=ERRORS, metavar='NAME',
                         help="of the detector: one of the package, a .json of `pose3d evaluate errors --save`, or "
                              f"'{NO_ERRORS}' (default %(default)s)")
@@ -48,8 +53,16 @@ def run(args: argparse.Namespace) -> int:
 
     if args.truth and args.truth.resolve() == args.out.resolve():
         raise UserError('--truth and --out are the same file; whoever trains must not find the truth in the recording')
-    mocap = load_split(args, args.split)
     film = replace(Film(), takes=args.takes, cameras=args.cameras, occlusion=args.occlusion)
+    if args.heights:
+        film = replace(film, height_m=tuple(args.heights))
+    if args.distances:
+        film = replace(film, distance_m=tuple(args.distances))
+    nearest = min(film.distance_m) - film.area_m
+    if not nearest >= NEAREST_M:
+        raise UserError(f'--distances {min(film.distance_m):g}: people stand up to {film.area_m:g} m from the middle; '
+                        f'cameras must be {film.area_m + NEAREST_M:g} m away at least')
+    mocap = load_split(args, args.split)
     try:
         errors = None if args.errors == NO_ERRORS else load_errors(args.errors)
         recording, truth = make_film(mocap, film, errors, np.random.default_rng(args.seed))

@@ -28,15 +28,16 @@ _BEHIND = 0.12   # m: what hides a joint is so much nearer to the camera
 class Film:
     """Where cameras stand and what they get wrong. World: z up, floor at 0, the middle of the place at the origin.
 
-    cameras stand evenly around, distance_m from the middle and height_m high, looking at look_at_m above it. Every clip
+    cameras stand evenly around, distance_m from the middle and height_m high (both from one value to another, spread
+    over them alike), looking at look_at_m above it. Every clip
     is filmed `takes` times, each time somewhere up to area_m from the middle, turned anywhere, by a body varied as
     `body` says. focal_px; occlusion: how many times larger the errors of joints are that the body itself hides; their
     confidence lies in hidden_confidence, that of others in seen_confidence.
     """
 
     cameras: int = 4
-    distance_m: float = 5.0
-    height_m: float = 1.5
+    distance_m: tuple[float, float] = (5.0, 5.0)
+    height_m: tuple[float, float] = (1.5, 1.5)
     look_at_m: float = 0.9
     area_m: float = 1.5
     focal_px: float = 1145.0
@@ -49,9 +50,12 @@ class Film:
 
 def cameras_around(film: Film) -> NDArray[np.float64]:
     """Return camera_T_world (V, 4, 4)."""
-    bearing = 2 * np.pi * (np.arange(film.cameras) + 0.5) / film.cameras
-    centers = np.stack([film.distance_m * np.cos(bearing), film.distance_m * np.sin(bearing),
-                        np.full(film.cameras, film.height_m)], axis=-1)
+    number = np.arange(film.cameras)
+    bearing = 2 * np.pi * (number + 0.5) / film.cameras
+    # Multiples of irrational numbers put cameras in an order that has nothing to do with their bearing.
+    distance, height = (low + (high - low) * (np.argsort(np.argsort(number * step % 1)) + 0.5) / film.cameras
+                        for (low, high), step in ((film.distance_m, 5**0.5), (film.height_m, 2**0.5)))
+    centers = np.stack([distance * np.cos(bearing), distance * np.sin(bearing), height], axis=-1)
     return looking_at(centers, np.array([0.0, 0.0, film.look_at_m]))
 
 
