@@ -71,11 +71,14 @@ def written(path: Path, mode: str = 'w') -> Iterator[IO]:
         partial.unlink(missing_ok=True)
 
 
-def write_obj_sequence(folder: Path, model: BodyModel, motion: BodyMotion) -> list[Path]:
-    """Write a mesh for each frame, folder/NAME_000000.obj and so on, and return the files. Raises OSError."""
+def write_obj_sequence(folder: Path, model: BodyModel, motion: BodyMotion, first: int = 0) -> list[Path]:
+    """Write a mesh for each frame, folder/NAME_000000.obj and so on, and return the files. Raises OSError.
+
+    first: the number of the first frame.
+    """
     faces = ''.join(f'f {a} {b} {c}\n' for a, b, c in (model.faces + 1).tolist())
     paths = []
-    for number, (turns, place) in enumerate(zip(motion.rotations, motion.translation)):
+    for number, (turns, place) in enumerate(zip(motion.rotations, motion.translation), first):
         vertices = model.pose(turns[None], motion.shape, place)[0][0]
         paths.append(folder / f'{motion.name}_{number:06d}.obj')
         with written(paths[-1]) as file:

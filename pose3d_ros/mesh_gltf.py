@@ -1,8 +1,8 @@
 """Bodies that move as one glTF 2.0 binary file (.glb): mesh, skeleton, skin and animation.
 
-Khronos Group, "glTF 2.0 Specification", 2021: sections 3.7.3 (skins), 3.11 (animations), 4.4 (GLB container). y is up
-and the front of a figure faces +z there, as in the rest pose here. A skin of glTF is plain linear blending with four
-joints at a vertex: pose blend shapes are left out.
+Khronos Group, "glTF 2.0 Specification", 2021: sections 3.5.3 (a scale of zero is how things are hidden), 3.7.3 (skins),
+3.11 (animations), 4.4 (GLB container). y is up and the front of a figure faces +z there, as in the rest pose here. A
+skin of glTF is plain linear blending with four joints at a vertex: pose blend shapes are left out.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +28,45 @@ _SHAPES = {(): 'SCALAR', (3,): 'VEC3', (4,): 'VEC4', (16,): 'MAT4'}
 _VERTICES, _INDICES = 34962, 34963  # what a graphics card holds them as
 _SKIN_COLOR = (0.627, 0.690, 0.776, 1.0)
 _JSON, _BINARY = 0x4E4F534A, 0x004E4942
+_STEP_S = 1 / 30  # how long the only frame of a motion is shown
 
 
-def write_glb(path: Path, model: BodyModel, motions: Sequence[BodyMotion]) -> None:
-    """Write people of one body model. Raises OSError, and ValueError when there are none."""
-    if not motions:
+@dataclass(frozen=True)
+class Actor:
+    """One person of a scene: the body, in its size, and the pieces of its motion, in the order of time.
+
+    Between pieces the person is away. Raises ValueError for no pieces, and for such that differ in name or shape, or
+    overlap.
+    """
+
+    model: BodyModel
+    pieces: Sequence[BodyMotion]
+
+    def __post_init__(self) -> None:
+        if not self.pieces:
+            raise ValueError('a person without motion')
+        first = self.pieces[0]
+        if any(piece.name != first.name or not np.array_equal(piece.shape, first.shape) for piece in self.pieces):
+            raise ValueError('the pieces of a motion have several names or shapes')
+        if any(after.times[0] <= before.times[-1] for before, after in zip(self.pieces, self.pieces[1:])):
+            raise ValueError('the pieces of a motion overlap')
+
+
+def write_glb(path: Path, actors: Sequence[Actor], start: float | None = None) -> None:
+    """Write people, hidden while they are away. start [s]: when the animation begins; None: with the first of them.
+
+    Raises OSError, and ValueError when there is nobody, or somebody before the start.
+    """
+    if not actors:
         raise ValueError('nobody to write')
+    first = min(float(actor.pieces[0].times[0]) for actor in actors)
+    last = max(float(actor.pieces[-1].times[-1]) for actor in actors)
+    start = first if start is None else start
+    if first < start:
+        raise ValueError(f'somebody is there at {first:g} s, before the start at {start:g} s')
     document = _Document()
-    for motion in motions:
-        _add_body(document, model, motion)
+    for actor in actors:
+        _add_body(document, actor, start, last)
     with written(path, 'wb') as file:
         file.write(document.bytes())
 
@@ -72,6 +103,18 @@ class _Document:
         self.data += bytes(-len(self.data) % 4)
         return self.add('accessors', accessor)
 
+    def times(self, values: NDArray) -> int:
+        """Append moments (N,) s from the beginning of the animation on, and return the index of their accessor."""
+        return self.numbers(values.astype(np.float32), bounds=True)
+
+    def channel(self, node: int, path: str, times: int, values: NDArray, interpolation: str = 'LINEAR') -> None:
+        """Have the animation change translation, rotation or scale of a node: values (N, 3 or 4) at moments."""
+        animation = self.root['animations'][0]
+        animation['samplers'].append({'input': times, 'interpolation': interpolation,
+                                      'output': self.numbers(values.astype(np.float32))})
+        animation['channels'].append({'sampler': len(animation['samplers']) - 1,
+                                      'target': {'node': node, 'path': path}})
+
     def bytes(self) -> bytes:
         self.root['buffers'][0]['byteLength'] = len(self.data)
         text = json.dumps(self.root, separators=(',', ':'), allow_nan=False).encode()
@@ -81,7 +124,9 @@ class _Document:
                          struct.pack('<II', len(self.data), _BINARY), bytes(self.data)])
 
 
-def _add_body(document: _Document, model: BodyModel, motion: BodyMotion) -> None:
+def _add_body(document: _Document, actor: Actor, start: float, last: float) -> None:
+    """Add a person to a scene that goes from start to last [s]."""
+    model, motion = actor.model, actor.pieces[0]
     vertices, joints = model.rest(motion.shape)
     first = len(document.root['nodes'])
     for joint, name in enumerate(SMPL24.joints):
@@ -107,23 +152,31 @@ def _add_body(document: _Document, model: BodyModel, motion: BodyMotion) -> None
     # The skin's joints place a skinned mesh; its own node must stay without a transform.
     document.root['scenes'][0]['nodes'] += [first, document.add('nodes', {'name': motion.name, 'mesh': mesh,
                                                                           'skin': skin})]
-    _add_motion(document, motion, first, joints[0])
+    _add_motion(document, actor.pieces, first, joints[0], start)
+    if len(shown := _shown(actor.pieces, start, last)) > 1:
+        times, sizes = zip(*shown)
+        document.channel(first, 'scale', document.times(np.array(times) - start), np.tile(sizes, (3, 1)).T, 'STEP')
 
 
-def _add_motion(document: _Document, motion: BodyMotion, first: int, root: NDArray) -> None:
-    animation = document.root['animations'][0]
-    # From 0 on: players start there.
-    times = document.numbers((motion.times - motion.times[0]).astype(np.float32), bounds=True)
-
-    def channel(node: int, path: str, values: NDArray) -> None:
-        animation['samplers'].append({'input': times, 'interpolation': 'LINEAR',
-                                      'output': document.numbers(values.astype(np.float32))})
-        animation['channels'].append({'sampler': len(animation['samplers']) - 1,
-                                      'target': {'node': node, 'path': path}})
-
-    channel(first, 'translation', motion.translation + root)
+def _add_motion(document: _Document, pieces: Sequence[BodyMotion], first: int, root: NDArray, start: float) -> None:
+    """Move the joints: nodes from `first` on; root (3,) m: the first of them at rest."""
+    times = document.times(np.concatenate([piece.times for piece in pieces]) - start)
+    document.channel(first, 'translation', times, np.concatenate([piece.translation for piece in pieces]) + root)
+    turns = np.concatenate([piece.rotations for piece in pieces])
     for joint in range(JOINTS):
-        channel(first + joint, 'rotation', Rotation.from_matrix(motion.rotations[:, joint]).as_quat())
+        document.channel(first + joint, 'rotation', times, Rotation.from_matrix(turns[:, joint]).as_quat())
+
+
+def _shown(pieces: Sequence[BodyMotion], start: float, last: float) -> list[tuple[float, float]]:
+    """Return when [s] a person appears (1) and goes (0), a last frame being shown for one step."""
+    changes = [(start, 0.0)] if pieces[0].times[0] > start else []
+    ends = [*(float(piece.times[0]) for piece in pieces[1:]), last]
+    for number, (piece, end) in enumerate(zip(pieces, ends), 1):
+        changes.append((float(piece.times[0]), 1.0))
+        gone = min(float(piece.times[-1]) + (np.diff(piece.times).mean() if len(piece.times) > 1 else _STEP_S), end)
+        if gone < end or (number == len(pieces) and piece.times[-1] < last):
+            changes.append((gone, 0.0))
+    return changes
 
 
 def _four_joints(weights: NDArray) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:

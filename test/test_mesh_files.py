@@ -15,7 +15,7 @@ from test_body_model import random_turns
 
 from pose3d_ros.body_model import JOINTS, BodyModel
 from pose3d_ros.mesh_files import Y_UP_FROM_Z_UP, BodyMotion, resampled, write_bvh, write_obj_sequence
-from pose3d_ros.mesh_gltf import write_glb
+from pose3d_ros.mesh_gltf import Actor, write_glb
 from pose3d_ros.skeleton import SMPL24
 from pose3d_ros.train.readers.bvh import forward, parse_bvh
 
@@ -61,31 +61,38 @@ class Glb:
             np.testing.assert_allclose(values.max(axis=0), accessor['max'])
         return values
 
-    def places(self, frame: int) -> list[NDArray]:
-        """Return the matrix (4, 4) of every node at a frame of the animation."""
+    def places(self, time: float) -> list[NDArray]:
+        """Return the matrix (4, 4) of every node at a moment [s] of the animation for which the file has numbers."""
         nodes = [dict(node) for node in self.root['nodes']]
         animation, = self.root['animations']
         for channel in animation['channels']:
             sampler = animation['samplers'][channel['sampler']]
-            assert sampler['interpolation'] == 'LINEAR'
-            nodes[channel['target']['node']][channel['target']['path']] = self.numbers(sampler['output'])[frame]
+            times, values = self.numbers(sampler['input'])[:, 0], self.numbers(sampler['output'])
+            assert len(times) == len(values) and (np.diff(times) > 0).all() and times[0] >= 0
+            if sampler['interpolation'] == 'STEP':
+                key = max(np.searchsorted(times, time + 1e-4) - 1, 0)
+            else:
+                assert sampler['interpolation'] == 'LINEAR'
+                key = abs(times - time).argmin()
+            nodes[channel['target']['node']][channel['target']['path']] = values[key]
         matrices: list[NDArray] = [np.eye(4)] * len(nodes)
         waiting = [(node, np.eye(4)) for node in self.root['scenes'][self.root['scene']]['nodes']]
         while waiting:
             index, above = waiting.pop()
             own = np.eye(4)
             own[:3, :3] = Rotation.from_quat(nodes[index].get('rotation', [0, 0, 0, 1])).as_matrix()
+            own[:3, :3] *= nodes[index].get('scale', [1, 1, 1])
             own[:3, 3] = nodes[index].get('translation', [0, 0, 0])
             matrices[index] = above @ own
             waiting += [(child, matrices[index]) for child in nodes[index].get('children', [])]
         return matrices
 
-    def body(self, number: int, frame: int) -> tuple[NDArray, NDArray]:
-        """Return vertices (V, 3) and joints (24, 3) of a person at a frame, skinned as the specification says."""
+    def body(self, number: int, time: float) -> tuple[NDArray, NDArray]:
+        """Return vertices (V, 3) and joints (24, 3) of a person at a moment [s], skinned as the specification says."""
         node = [node for node in self.root['nodes'] if 'mesh' in node][number]
         skin, primitive = self.root['skins'][node['skin']], self.root['meshes'][node['mesh']]['primitives'][0]
         attribute = {name: self.numbers(index) for name, index in primitive['attributes'].items()}
-        matrices = self.places(frame)
+        matrices = self.places(time)
         bind = self.numbers(skin['inverseBindMatrices']).reshape(-1, 4, 4).transpose(0, 2, 1)
         transforms = np.array([matrices[joint] @ own for joint, own in zip(skin['joints'], bind)])
         blended = np.einsum('vk,vkij->vij', attribute['WEIGHTS_0'], transforms[attribute['JOINTS_0']])
@@ -96,13 +103,14 @@ class Glb:
 def test_a_glb_file_holds_joints_and_skin_of_everybody(model: BodyModel, tmp_path: Path) -> None:
     plain = BodyModel(replace(model.arrays, posedirs=np.zeros_like(model.arrays.posedirs)))  # as glTF's skins are
     motions = [motion_of(name='ann'), motion_of(seed=1, name='bob')]
-    write_glb(tmp_path / 'a' / 'people.glb', model, motions)
+    small = plain.scaled(0.5)
+    write_glb(tmp_path / 'a' / 'people.glb', [Actor(model, [motions[0]]), Actor(model.scaled(0.5), [motions[1]])])
     glb = Glb((tmp_path / 'a' / 'people.glb').read_bytes())
     assert [node['name'] for node in glb.root['nodes'] if 'mesh' in node] == ['ann', 'bob']
-    for number, motion in enumerate(motions):
-        wanted, at = plain.pose(motion.rotations, motion.shape, motion.translation)
+    for number, (motion, own) in enumerate(zip(motions, (plain, small))):
+        wanted, at = own.pose(motion.rotations, motion.shape, motion.translation)
         for frame in range(4):
-            vertices, joints = glb.body(number, frame)
+            vertices, joints = glb.body(number, frame / 25)
             np.testing.assert_allclose(joints, at[frame], atol=MILLIMETRE)
             np.testing.assert_allclose(vertices, wanted[frame], atol=MILLIMETRE)
     assert [path.name for path in (tmp_path / 'a').iterdir()] == ['people.glb']
@@ -110,7 +118,7 @@ def test_a_glb_file_holds_joints_and_skin_of_everybody(model: BodyModel, tmp_pat
 
 def test_a_glb_file_is_as_the_specification_asks(model: BodyModel, tmp_path: Path) -> None:
     motion = motion_of()
-    write_glb(tmp_path / 'one.glb', model, [motion])
+    write_glb(tmp_path / 'one.glb', [Actor(model, [motion])])
     glb = Glb((tmp_path / 'one.glb').read_bytes())
     assert glb.root['asset']['version'] == '2.0'
     primitive = glb.root['meshes'][0]['primitives'][0]
@@ -128,7 +136,30 @@ def test_a_glb_file_is_as_the_specification_asks(model: BodyModel, tmp_path: Pat
     names = [glb.root['nodes'][joint]['name'] for joint in glb.root['skins'][0]['joints']]
     assert names == [f'body.{joint}' for joint in SMPL24.joints]
     with pytest.raises(ValueError, match='nobody'):
-        write_glb(tmp_path / 'none.glb', model, [])
+        write_glb(tmp_path / 'none.glb', [])
+
+
+def test_people_of_a_glb_file_are_hidden_while_they_are_away(model: BodyModel, tmp_path: Path) -> None:
+    whole = motion_of(20, name='ann')                                      # from 5 s on, 25 Hz
+    comes, again = (replace(whole, rotations=whole.rotations[part], translation=whole.translation[part],
+                            times=whole.times[part], name='bob') for part in (slice(3, 6), slice(10, 15)))
+    write_glb(tmp_path / 'both.glb', [Actor(model, [whole]), Actor(model, [comes, again])], start=4.0)
+    glb = Glb((tmp_path / 'both.glb').read_bytes())
+    wanted = model.joints(whole.rotations, whole.shape, whole.translation)
+    for frame in range(20):
+        _, ann = glb.body(0, 1 + frame / 25)
+        np.testing.assert_allclose(ann, wanted[frame], atol=MILLIMETRE)
+        surface, bob = glb.body(1, 1 + frame / 25)
+        if frame in (3, 4, 5, 10, 11, 12, 13, 14):
+            np.testing.assert_allclose(bob, wanted[frame], atol=MILLIMETRE)
+        else:
+            assert np.ptp(bob, axis=0).max() < 1e-6 and np.ptp(surface, axis=0).max() < 1e-6
+    assert np.ptp(glb.body(0, 0.5)[0], axis=0).max() < 1e-6
+    with pytest.raises(ValueError, match='before the start'):
+        write_glb(tmp_path / 'none.glb', [Actor(model, [whole])], start=6.0)
+    for pieces, wrong in (([], 'without motion'), ([again, comes], 'overlap'), ([comes, whole], 'names or shapes')):
+        with pytest.raises(ValueError, match=wrong):
+            Actor(model, pieces)
 
 
 @pytest.mark.parametrize('size', [0.5, 3.0])
@@ -151,8 +182,8 @@ def test_bvh_gives_the_joints_back(model: BodyModel, tmp_path: Path, size: float
 
 def test_obj_files_hold_the_mesh_of_every_frame(model: BodyModel, tmp_path: Path) -> None:
     motion = motion_of(2, name='ann')
-    paths = write_obj_sequence(tmp_path / 'meshes', model, motion)
-    assert [path.name for path in paths] == ['ann_000000.obj', 'ann_000001.obj']
+    paths = write_obj_sequence(tmp_path / 'meshes', model, motion, first=12)
+    assert [path.name for path in paths] == ['ann_000012.obj', 'ann_000013.obj']
     wanted, _ = model.pose(motion.rotations, motion.shape, motion.translation)
     for path, vertices in zip(paths, wanted):
         lines = [line.split() for line in path.read_text().splitlines()]
