@@ -22,6 +22,7 @@ Shape = tuple['int | None', ...]
 _MEAN, _STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 _USUAL_SIZE = (256, 192)    # px, height and width where both are free
 _USUAL_LENGTH = 16          # of other free axes
+_USUAL_STEP_S = 0.1         # between the moments of a person
 _FLOAT = 1
 _TYPES = {_FLOAT: np.float32, 2: np.uint8, 6: np.int32, 7: np.int64, 9: np.bool_, 10: np.float16, 11: np.float64}
 
@@ -43,7 +44,8 @@ def inputs_for(metadata: Mapping[str, str], shapes: Mapping[str, Shape], most: i
 
     metadata: of the file; 'input_range' ('0..1', '-1..1', '0..255'), 'input_channels' ('RGB', 'BGR') and 'input_size'
     ('HEIGHTxWIDTH', where the shape leaves it free) say what images are like, 'input_joints' and
-    'attribute_joints' (JSON) what joints are.
+    'attribute_joints' (JSON) what joints are; 'step_s' [s] that the moments of a person are so far apart, and the first
+    one repeated where there is no past.
     shapes: of each input; None for a free axis. A network whose batch is fixed gets that one. kinds: the inputs' types
     as ONNX numbers them, float32 by default; images in bytes are 0..255. Raises EngineError for metadata that cannot be
     read and for types that are none of numbers.
@@ -53,10 +55,10 @@ def inputs_for(metadata: Mapping[str, str], shapes: Mapping[str, Shape], most: i
     fixed = {shape[0] for shape in shapes.values() if shape and shape[0] is not None}
     if fixed:
         counts = [max(fixed)]
-    batches = []
+    batches, step_s = [], _step(metadata)
     for seed, count in enumerate(counts):
         people = _People(_joints(metadata, 'input_joints') or tuple(_BODY), _joints(metadata, 'attribute_joints'),
-                         _frames(shapes), count, seed)
+                         _frames(shapes), count, seed, step_s)
         batches.append({name: np.ascontiguousarray(_input(name, shape, people, metadata, seed, types[name]),
                                                    dtype=types[name]) for name, shape in shapes.items()})
     return batches
@@ -117,9 +119,10 @@ class _People:
     """
 
     def __init__(self, joints: tuple[str, ...], attribute_joints: tuple[str, ...], frames: int, count: int,
-                 seed: int) -> None:
+                 seed: int, step_s: float | None = None) -> None:
+        """step_s: between the moments, which are repeated for people without a past; None: of any ages."""
         rng = np.random.default_rng([seed, count])
-        self.age = np.tile(0.1 * np.arange(frames), (count, 1))
+        self.age = np.tile((step_s or _USUAL_STEP_S) * np.arange(frames), (count, 1))
         self.attributes = np.zeros((count, len(attribute_joints), 3))
         self.seen = rng.uniform(0.5, 1, (count, frames, len(joints)))
         position = np.empty((count, 1, len(joints), 3))
@@ -137,8 +140,10 @@ class _People:
                 self.seen[number][:, [joint.endswith(('ankle', 'knee')) for joint in joints]] = 0
             if number % 3 == 2:                                            # an arm is hidden, no past
                 self.seen[number][:, [joint in ('left_elbow', 'left_wrist') for joint in joints]] = 0
-                self.seen[number, 1:] = 0
-        moving = np.where(np.arange(count) % 2 == 0, 1.0, 0.0)[:, None, None, None]
+                self.seen[number, 1:] = 0 if step_s is None else self.seen[number, :1]
+        numbers = np.arange(count)
+        walks = (numbers % 2 == 0) & ((numbers % 3 != 2) | (step_s is None))    # a repeated moment is one moment
+        moving = np.where(walks, 1.0, 0.0)[:, None, None, None]
         self.position = position - moving * self.age[:, :, None, None] * np.array(_WALK)
         up = np.array([0, -1, 0]) + rng.normal(0, 0.1, (count, 3))
         self.up = up / np.linalg.norm(up, axis=1, keepdims=True) * (np.arange(count) % 4 != 3)[:, None]
@@ -169,6 +174,14 @@ _OF_PEOPLE = {
 def _frames(shapes: Mapping[str, Shape]) -> int:
     """Return how many moments of a person a network is shown."""
     return next((shapes[name][1] or 1 for name in ('age', 'confidence') if len(shapes.get(name, ())) > 1), 1)
+
+
+def _step(metadata: Mapping[str, str]) -> float | None:
+    """Return the seconds between the moments that a network is shown, None where they need not be even."""
+    try:
+        return float(metadata['step_s']) if 'step_s' in metadata else None
+    except ValueError as error:
+        raise EngineError(f"metadata step_s {metadata['step_s']!r} of the model is no number; correct it") from error
 
 
 def _joints(metadata: Mapping[str, str], name: str) -> tuple[str, ...]:
