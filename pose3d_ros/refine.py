@@ -8,7 +8,10 @@ import numpy as np
 
 from pose3d_ros.motion import Motion, MotionNoise
 from pose3d_ros.records import GroundPlane, Person3D
+from pose3d_ros.skeleton import HUMAN17
 from pose3d_ros.stature_filter import Sized, StatureFilter
+
+_PELVIS = HUMAN17.index('pelvis')    # of people with bodies: those of lifters
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,7 @@ class Refiner:
     def __call__(self, people: list[Person3D], stamp_ns: int, ground: GroundPlane | None = None) -> list[Person3D]:
         """Return the people in their size, with filtered position (J, 3) m and velocity (J, 3) m/s.
 
+        A body goes where its person's pelvis goes, and is of its person's size.
         stamp_ns: exposure time. ground: the floor in this image, None where it is not known.
         """
         forget_ns = self.settings.forget_s * 1e9
@@ -63,6 +67,9 @@ class Refiner:
         motion.resize(sized.grow, sized.shift)
         motion.update(person.position, stamp_ns)
         missing = np.isnan(person.position)
-        smoothed = motion.position if self.settings.smoothing else person.position
-        return replace(person, position=np.where(missing, np.nan, smoothed),
-                       velocity=np.where(missing, np.nan, motion.velocity))
+        smoothed = np.where(missing, np.nan, motion.position) if self.settings.smoothing else person.position
+        body = person.body
+        if body is not None:
+            moved = np.nan_to_num(smoothed[_PELVIS] - person.position[_PELVIS])
+            body = replace(body, root=body.root + moved)
+        return replace(person, position=smoothed, velocity=np.where(missing, np.nan, motion.velocity), body=body)

@@ -117,11 +117,13 @@ class StatureFilter:
             if k.looked_ns is None:
                 result.append(Sized(person, 1.0, np.zeros(3)))
                 continue
+            a, b = believed[0][i, floor.A], believed[0][i, floor.B]
+            body = None if person.body is None else person.body.resized(float(1 + a), b * position[i, _PELVIS])
             grow, shift = _carry(k.applied, believed[0][i], fresh[i])
-            k.applied = (believed[0][i, floor.A], believed[0][i, floor.B])
+            k.applied = (a, b)
             result.append(Sized(replace(person, position=placed.position[i], covariance=placed.covariance[i],
-                                        height=float(placed.stature[i]), height_sigma=float(placed.stature_sigma[i])),
-                                grow, shift * position[i, _PELVIS]))
+                                        height=float(placed.stature[i]), height_sigma=float(placed.stature_sigma[i]),
+                                        body=body), grow, shift * position[i, _PELVIS]))
         return result
 
     def _recall(self, person: Person3D, b: float, stamp_ns: int, ground: GroundPlane | None) -> _Known:
