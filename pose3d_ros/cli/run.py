@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from pose3d_ros.calibration import CalibratedCamera, load_calibration
 from pose3d_ros.cli import run_together
+from pose3d_ros.cli.bodies import Bodies, add_body_options, given_options, over_image
+from pose3d_ros.cli.body_export import BodyOutput, remove_exports, stage_of
 from pose3d_ros.cli.engines import add_engine_options, add_lifter_option, add_model_options, wanted
 from pose3d_ros.cli.errors import UserError
 from pose3d_ros.cli.floor import add_floor_options, floor_of
@@ -31,7 +33,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = subparsers.add_parser(
         'run', help='3D people of video files, without ROS',
         description='Find the 3D people of video files and leave people.csv, annotated.mp4, picture.png and '
-                    'summary.json in a folder per video, or in one folder for several cameras together.')
+                    'summary.json in a folder per video, or in one folder for several cameras together. A lifter that '
+                    'gives bodies adds bodies.npz, and the files of --mesh and --bvh (docs/bodies.md).')
     parser.add_argument('videos', nargs='+', type=Path, metavar='VIDEO')
     parser.add_argument('--calibration', type=Path, required=True, metavar='FILE',
                         help='of ROS, OpenCV, Kalibr, Pose2Sim, aniposelib, Qualisys or our own (docs/calibration.md)')
@@ -48,6 +51,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
                        help='when each video begins, in seconds on a common clock; by default all at once')
     add_model_options(parser)
     add_lifter_option(parser)
+    add_body_options(parser)
     add_floor_options(parser)
     add_engine_options(parser)
 
@@ -59,6 +63,9 @@ def run(args: argparse.Namespace) -> int:
         if ground is not None or args.camera:
             raise UserError('--camera and --camera-height are for one camera; with --together all places come from the '
                             'calibration file, and --cameras says which camera each video is of')
+        if option := given_options(args):
+            raise UserError(f'{option} is for one camera: people fused of several have joints and no body. Run each '
+                            'video by itself, without --together')
         return run_together.run(args)
     if args.cameras or args.offsets:
         raise UserError('--cameras and --offsets are for several videos --together')
@@ -68,9 +75,10 @@ def run(args: argparse.Namespace) -> int:
     jobs = [(VideoReader(video), camera_for(args.calibration, args.camera, video)) for video in args.videos]
     pipeline = Pipeline.open(detector_model=args.model, search=args.search, engines=wanted(args), stature=args.stature,
                              lifter=args.lifter)
+    output = BodyOutput.of(args, pipeline.body_model)
     for (video, camera), folder in zip(jobs, folders):
         pipeline.reset()
-        _run_one(pipeline, video, camera, ground, folder)
+        _run_one(pipeline, video, camera, ground, folder, output)
     return 0
 
 
@@ -91,22 +99,28 @@ def level_of(camera: CalibratedCamera, ground: GroundPlane | None) -> NDArray[np
 
 
 def _run_one(pipeline: Pipeline, video: VideoReader, camera: CalibratedCamera, ground: GroundPlane | None,
-             folder: Path) -> None:
+             folder: Path, output: BodyOutput | None) -> None:
     stage_ms: dict[str, list[float]] = defaultdict(list)
     started = time.perf_counter()
     picture = partial(draw_picture, levelled=level_of(camera, ground))
+    bodies, model = Bodies(), None if output is None else output.model
+    remove_exports(folder)
     with Recording(folder, video.fps, video.count, picture) as recording:
         for frame in progress(video.frames(camera.camera), total=video.count or None, unit='frame',
                               desc=video.path.stem):
             result = pipeline(replace(frame, ground=ground))
             recording.add_people(frame.stamp_ns, frame.frame_id, result.people)
-            recording.add_image(frame.stamp_ns, draw_people(frame.image, result.people_2d, result.people))
+            bodies.add(frame.stamp_ns, result.people)
+            image = over_image(frame.image, frame.camera, model, result.people)
+            recording.add_image(frame.stamp_ns, draw_people(image, result.people_2d, result.people))
             for stage, milliseconds in result.stage_ms.items():
                 stage_ms[stage].append(milliseconds)
         if not recording.frames:
             raise UserError(f'{video.path}: holds no frame that can be decoded')
-        recording.finish({
-            'fps': round(recording.frames / (time.perf_counter() - started), 1),
-            'stage_ms': {stage: percentiles(values)['p50'] for stage, values in stage_ms.items()},
-            'video': str(video.path)})
+        summary = {'fps': round(recording.frames / (time.perf_counter() - started), 1),
+                   'stage_ms': {stage: percentiles(values)['p50'] for stage, values in stage_ms.items()},
+                   'video': str(video.path)}
+        if output is not None:
+            summary['bodies'] = output.write(folder, bodies.table(), stage_of(camera, ground), video.fps)
+        recording.finish(summary)
     print(f'{recording.frames_with_people} of {recording.frames} frames with people; see {folder}')

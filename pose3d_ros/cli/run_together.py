@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from pose3d_ros.calibration import CalibratedCamera, load_calibration
 from pose3d_ros.cli.agreement import Agreement
+from pose3d_ros.cli.body_export import remove_exports
 from pose3d_ros.cli.engines import wanted
 from pose3d_ros.cli.errors import UserError
 from pose3d_ros.cli.fused_picture import FusedPictures
@@ -121,6 +122,7 @@ def record(team: Team, footage: Synchronised, out: Path) -> dict[str, Any]:
     pictures = FusedPictures(team.cameras)
     tracks: dict[int, list[NDArray[np.float64]]] = defaultdict(list)
     counts: Counter[int] = Counter()
+    remove_exports(out)
     started = time.perf_counter()
     with Recording(out, footage.fps, footage.count, pictures.picture, LONGEST) as recording:
         for shots in progress(footage, total=footage.count or None, unit='frame'):
