@@ -61,7 +61,7 @@ def show(chosen: dict[str, str], time: list) -> list:
     rviz = Node(
         package='rviz2', executable='rviz2', name='rviz', namespace=chosen['namespace'], output='log',
         arguments=['-d', str(CONFIG / 'mono.rviz'), '-f', chosen['fixed_frame']], parameters=time,
-        remappings=[('/markers', 'markers'), ('/image_annotated', 'image_annotated')],
+        remappings=[('/markers', 'markers'), ('/mesh', 'mesh'), ('/image_annotated', 'image_annotated')],
     )
     if not chosen['video']:
         return [rviz]

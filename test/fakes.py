@@ -66,6 +66,7 @@ class FakePipeline:
     engines: dict = field(default_factory=lambda: {'search': FakeEngine(), 'landmarks': FakeEngine()})
     skeleton: Skeleton = BLAZEPOSE33
     counters: dict = field(default_factory=lambda: {'ids_made': 1, 'swaps_corrected': 0})
+    body_model: tuple[str, str] | None = None
 
     people: list[Person3D] = field(default_factory=lambda: [standing()])
     people_2d: list[Person2D] = field(default_factory=lambda: [seen()])

@@ -103,7 +103,7 @@ def test_arguments_that_become_parameters_are_parameters_of_that_type(path: Path
     assert ast.literal_eval(assigned(tree, constant)) == default
 
 
-@pytest.mark.parametrize('path, topics', [(MONO, {'/markers', '/image_annotated'}), (MULTI, {'/markers'})],
+@pytest.mark.parametrize('path, topics', [(MONO, {'/markers', '/mesh', '/image_annotated'}), (MULTI, {'/markers'})],
                          ids=['mono', 'multi'])
 def test_rviz_shows_what_the_launch_file_brings_into_its_namespace(path: Path, topics: set[str]) -> None:
     text = path.read_text()

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 import pose3d_ros
-from pose3d_ros.records import JointState, Person2D, Person3D, PersonState
+from pose3d_ros.records import BodyPose, JointState, Person2D, Person3D, PersonState
 
 ROOT = Path(__file__).parents[1]
 XML = ElementTree.parse(ROOT / 'package.xml').getroot()
@@ -42,6 +42,8 @@ PERSON_3D = {'state': 'state', 'id': 'id', 'confidence': 'confidence', 'height':
              'height_sigma': 'height_sigma', 'pelvis': 'position', 'velocity': 'velocity'}
 JOINT_3D = {'state': 'joint_state', 'position': 'position', 'velocity': 'velocity', 'covariance': 'covariance',
             'confidence': 'joint_confidence'}
+BODY_3D = {'state': 'state', 'id': 'id', 'confidence': 'confidence', 'pelvis': 'root', 'rotations': 'rotations',
+           'shape': 'shape', 'scale': 'scale'}
 
 
 def message(name: str) -> tuple[list[str], dict[str, int]]:
@@ -143,7 +145,7 @@ def test_pip_and_the_environment_require_the_same_packages_and_all_are_pinned() 
 
 
 @pytest.mark.parametrize(('name', 'states'), [
-    ('Joint3D', JointState), ('Person3D', PersonState), ('Person2D', PersonState),
+    ('Joint3D', JointState), ('Person3D', PersonState), ('Person2D', PersonState), ('Body3D', PersonState),
 ])
 def test_states_have_the_same_numbers_in_messages_and_records(name: str, states: type[IntEnum]) -> None:
     assert message(name)[1] == {state.name: state.value for state in states}
@@ -152,15 +154,17 @@ def test_states_have_the_same_numbers_in_messages_and_records(name: str, states:
 @pytest.mark.parametrize(('names', 'record', 'sent', 'not_sent'), [
     # Relative depth and attributes stay with the detector: they are of use to the lifter in the same process only.
     (('Person2D', 'Joint2D'), Person2D, (PERSON_2D, JOINT_2D), {'depth', 'attributes'}),
-    (('Person3D', 'Joint3D'), Person3D, (PERSON_3D, JOINT_3D), set()),
+    (('Person3D', 'Joint3D'), Person3D, (PERSON_3D, JOINT_3D), {'body'}),  # which goes in a message of its own
+    (('Body3D',), BodyPose, (BODY_3D,), set()),
 ])
 def test_messages_carry_the_fields_of_the_records(
-        names: tuple[str, str], record: type, sent: tuple[dict, dict], not_sent: set[str]) -> None:
+        names: tuple[str, ...], record: type, sent: tuple[dict, ...], not_sent: set[str]) -> None:
     for name, fields in zip(names, sent):
         assert set(message(name)[0]) - {'joints'} == set(fields)
     of_record = {field.name for field in dataclasses.fields(record)}
     # The skeleton is given once, by the array message.
-    assert of_record - not_sent - {'skeleton'} == set(sent[0].values()) | set(sent[1].values())
+    of_person = {'state', 'id', 'confidence'} if record is BodyPose else set()
+    assert of_record - not_sent - {'skeleton'} == {name for fields in sent for name in fields.values()} - of_person
 
 
 def test_every_message_field_is_explained() -> None:

@@ -9,11 +9,13 @@ from typing import Any
 
 from rclpy.node import Node
 
+from pose3d_ros.body_model_file import BodyModelError
 from pose3d_ros.camera import Camera
 from pose3d_ros.detect import DetectSettings
 from pose3d_ros.lift import LiftModelError
 from pose3d_ros.records import Frame
 from pose3d_ros.refine import RefineSettings
+from pose3d_ros.ros.bodies_output import Bodies
 from pose3d_ros.ros.floor import Floor
 from pose3d_ros.ros.health import BUILDING, Health, under_way
 from pose3d_ros.ros.images import ImageError
@@ -90,13 +92,23 @@ class CameraNode(ManagedNode):
         except (ModelMissing, ModelCorrupt, EngineError, LiftModelError, ValueError) as error:
             floor.close()
             raise RefusedError(str(error)) from error
+        try:
+            bodies = Bodies.open(values, pipelines[0].body_model)
+        except BodyModelError as error:
+            for pipeline in pipelines:
+                pipeline.close()
+            floor.close()
+            raise RefusedError(str(error)) from error
         self._loaded = _Loaded(values, [
-            _LoadedCamera(prefix, health, pipeline, Output(self, pipeline.skeleton, prefix, values['publish_tf']))
+            _LoadedCamera(prefix, health, pipeline,
+                          Output(self, pipeline.skeleton, prefix, values['publish_tf'], bodies))
             for (prefix, health), pipeline in zip(cameras.items(), pipelines)], floor)
         facts = self.health.facts
         facts.engines = pipelines[0].engines
         facts.details = {'detector_model': values['detector_model'], 'search_model': values['search_model'],
                          'lifter': values['lifter'], 'ground': floor.source}
+        if bodies is not None:
+            facts.details['body_model'] = bodies.model[0]
         facts.runtime = values['runtime']
         self.get_logger().info(f'configured: {facts.details}')
 

@@ -6,24 +6,25 @@ from collections.abc import Sequence
 
 import numpy as np
 from builtin_interfaces.msg import Time
-from geometry_msgs.msg import Point, Vector3
+from geometry_msgs.msg import Point, Quaternion, Vector3
 from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
 from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
 
 from pose3d_ros.camera import Camera
-from pose3d_ros.msg import Joint2D, Joint3D, People2D, People3D
+from pose3d_ros.msg import Bodies3D, Body3D, Joint2D, Joint3D, People2D, People3D
 from pose3d_ros.msg import Person2D as Person2DMsg
 from pose3d_ros.msg import Person3D as Person3DMsg
 from pose3d_ros.pelvis import pelvis_frame
-from pose3d_ros.records import Person2D, Person3D
-from pose3d_ros.ros.fields import camera_from_info, from_people, from_people_2d, stamp_ns
-from pose3d_ros.skeleton import BLAZEPOSE33, HUMAN17, Skeleton
+from pose3d_ros.records import BodyPose, Person2D, Person3D
+from pose3d_ros.ros.fields import camera_from_info, from_bodies, from_people, from_people_2d, stamp_ns
+from pose3d_ros.skeleton import BLAZEPOSE33, HUMAN17, SMPL24, Skeleton
 
 _UPPER_TRIANGLE = np.triu_indices(3)  # xx xy xz yy yz zz
 
-__all__ = ['camera_from_info', 'from_people', 'from_people_2d', 'stamp_ns', 'to_info', 'to_people', 'to_people_2d',
-           'to_stamp']
+__all__ = ['camera_from_info', 'from_bodies', 'from_people', 'from_people_2d', 'stamp_ns', 'to_bodies', 'to_info',
+           'to_people', 'to_people_2d', 'to_stamp']
 
 
 def to_stamp(nanoseconds: int) -> Time:
@@ -55,6 +56,27 @@ def to_people_2d(people: Sequence[Person2D], camera: Camera, header: Header,
         skeleton = people[0].skeleton
     return People2D(header=header, skeleton=skeleton.name, joint_names=list(skeleton.joints), width=camera.width,
                     height=camera.height, fx=camera.fx, fy=camera.fy, people=[_to_person_2d(p) for p in people])
+
+
+def to_bodies(people: Sequence[Person3D], header: Header, model: tuple[str, str]) -> Bodies3D:
+    """Return the message of the bodies of those people who have one.
+
+    header: as of their People3D; model: name of the body model that they are in, and SHA-256 of its file.
+    """
+    name, digest = model
+    return Bodies3D(header=header, model=name, model_sha256=digest, joint_names=list(SMPL24.joints),
+                    bodies=[_to_body(person, person.body) for person in people if person.body is not None])
+
+
+def _to_body(person: Person3D, body: BodyPose) -> Body3D:
+    turns = Rotation.from_matrix(body.rotations).as_quat()
+    turns[turns[:, 3] < 0] *= -1
+    message = Body3D(state=int(person.state), id=person.id, confidence=float(person.confidence),
+                     rotations=[Quaternion(x=x, y=y, z=z, w=w) for x, y, z, w in turns.tolist()],
+                     shape=body.shape.astype(np.float32), scale=float(body.scale))
+    message.pelvis.position = _to_point(body.root)
+    message.pelvis.orientation = message.rotations[0]
+    return message
 
 
 def _to_person(person: Person3D) -> Person3DMsg:

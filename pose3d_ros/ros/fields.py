@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from pose3d_ros.camera import Camera
-from pose3d_ros.records import Person2D, Person3D, PersonState
-from pose3d_ros.skeleton import SKELETONS, Skeleton
+from pose3d_ros.records import BodyPose, Person2D, Person3D, PersonState
+from pose3d_ros.skeleton import SKELETONS, SMPL24, Skeleton
 
 _BOTH_TRIANGLES = np.array([[0, 1, 2], [1, 3, 4], [2, 4, 5]])  # from xx xy xz yy yz zz
 
@@ -37,6 +38,20 @@ def from_people_2d(message: Any) -> list[Person2D]:
     """Return the people of a People2D; their relative depth, which the message does not carry, is NaN."""
     skeleton = _skeleton(message.skeleton, message.joint_names)
     return [_from_person_2d(person, skeleton) for person in message.people]
+
+
+def from_bodies(message: Any) -> dict[int, BodyPose]:
+    """Return the bodies of a Bodies3D by the ids of their people. Raises ValueError for other joints than SMPL24's."""
+    if tuple(message.joint_names) != SMPL24.joints:
+        raise ValueError('the joint names of the message are not those of skeleton smpl24')
+    return {body.id: _from_body(body) for body in message.bodies}
+
+
+def _from_body(message: Any) -> BodyPose:
+    turns = Rotation.from_quat([(q.x, q.y, q.z, q.w) for q in message.rotations])
+    place = message.pelvis.position
+    return BodyPose(turns.as_matrix(), np.array(message.shape, dtype=np.float64), float(message.scale),
+                    np.array([place.x, place.y, place.z]))
 
 
 def _skeleton(name: str, joints: Sequence[str]) -> Skeleton:

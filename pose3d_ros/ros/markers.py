@@ -18,18 +18,22 @@ BONE_WIDTH, JOINT_SIZE, LETTER_SIZE = 0.035, 0.06, 0.15  # m
 LABEL_HEIGHT = 0.25                                      # m above the head
 
 
-class SkeletonMarkers:
-    """Turns people into markers and remembers which ones are on show.
+class PeopleMarkers:
+    """Turns people into markers and remembers which ones are on show; markers_of() says what a person looks like.
 
-    Namespaces 'bones', 'joints' and 'label'; id: the person's. So a person keeps the same markers for life.
+    Every person has one marker of each namespace, with the person's id: so people keep their markers for life.
     """
 
     def __init__(self) -> None:
         self._shown: set[tuple[str, int]] = set()
 
+    def markers_of(self, people: Sequence[Person3D], header: Header) -> list[Marker]:
+        """Return the markers of everybody; none of them is empty (RViz complains of those)."""
+        raise NotImplementedError
+
     def __call__(self, people: Sequence[Person3D], header: Header) -> MarkerArray:
         """Return the markers of everybody, and the removal of those who are gone."""
-        markers = [marker for person in people for marker in _markers(person, header)]
+        markers = self.markers_of(people, header)
         present = {(marker.ns, marker.id) for marker in markers}
         gone = sorted(self._shown - present)
         self._shown = present
@@ -40,8 +44,29 @@ class SkeletonMarkers:
         return self([], header)
 
 
+class SkeletonMarkers(PeopleMarkers):
+    """Shows the joints of people, in the namespaces 'bones', 'joints' and 'label'."""
+
+    def markers_of(self, people: Sequence[Person3D], header: Header) -> list[Marker]:
+        return [marker for person in people for marker in _markers(person, header)]
+
+
+def new_marker(person: Person3D, namespace: str, kind: int, header: Header) -> Marker:
+    """Return a person's marker of a namespace, without content."""
+    # The field is signed.
+    marker = Marker(header=header, ns=namespace, id=person.id & 0x7FFFFFFF, type=kind, action=Marker.ADD)
+    marker.pose.orientation.w = 1.0
+    return marker
+
+
+def rgba(color: Color, opacity: float) -> ColorRGBA:
+    """Return a colour of the palette as markers have it; opacity in 0..1."""
+    red, green, blue = (value / 255 for value in color)
+    return ColorRGBA(r=red, g=green, b=blue, a=float(opacity))
+
+
 def _markers(person: Person3D, header: Header) -> list[Marker]:
-    """Return the markers that the known joints of a person give; none of them is empty (RViz complains of those)."""
+    """Return the markers that the known joints of a person give."""
     known = np.isfinite(person.position[:, 0])
     if not known.any():
         return []
@@ -50,20 +75,20 @@ def _markers(person: Person3D, header: Header) -> list[Marker]:
         opacity = np.minimum(opacity, FAINT)
     points = [Point(x=x, y=y, z=z) for x, y, z in person.position.tolist()]
 
-    joints = _marker(person, 'joints', Marker.SPHERE_LIST, header)
+    joints = new_marker(person, 'joints', Marker.SPHERE_LIST, header)
     joints.scale.x = joints.scale.y = joints.scale.z = JOINT_SIZE
-    bones = _marker(person, 'bones', Marker.LINE_LIST, header)
+    bones = new_marker(person, 'bones', Marker.LINE_LIST, header)
     bones.scale.x = BONE_WIDTH
     for joint in np.flatnonzero(known).tolist():
         joints.points.append(points[joint])
-        joints.colors.append(_rgba(joint_color(person.skeleton, joint), opacity[joint]))
+        joints.colors.append(rgba(joint_color(person.skeleton, joint), opacity[joint]))
     for a, b in person.skeleton.bone_indices.tolist():
         if known[a] and known[b]:
             bones.points += [points[a], points[b]]
-            bones.colors += [_rgba(bone_color(person.skeleton, a, b), min(opacity[a], opacity[b]))] * 2
+            bones.colors += [rgba(bone_color(person.skeleton, a, b), min(opacity[a], opacity[b]))] * 2
 
-    label = _marker(person, 'label', Marker.TEXT_VIEW_FACING, header)
-    label.scale.z, label.color = LETTER_SIZE, _rgba(MIDDLE, 1.0)
+    label = new_marker(person, 'label', Marker.TEXT_VIEW_FACING, header)
+    label.scale.z, label.color = LETTER_SIZE, rgba(MIDDLE, 1.0)
     label.text = f'#{person.id}  {person_distance(person):.2f} m'
     x, y, z = _above_head(person, known).tolist()
     label.pose.position = Point(x=x, y=y, z=z)
@@ -78,20 +103,5 @@ def _above_head(person: Person3D, known: NDArray[np.bool_]) -> NDArray[np.float6
     return head + LABEL_HEIGHT * (head - middle) / length if length > 0.1 else middle
 
 
-def _marker(person: Person3D, namespace: str, kind: int, header: Header) -> Marker:
-    marker = Marker(header=header, ns=namespace, id=_marker_id(person), type=kind, action=Marker.ADD)
-    marker.pose.orientation.w = 1.0
-    return marker
-
-
 def _removal(namespace: str, id_: int, header: Header) -> Marker:
     return Marker(header=header, ns=namespace, id=id_, action=Marker.DELETE)
-
-
-def _marker_id(person: Person3D) -> int:
-    return person.id & 0x7FFFFFFF  # the field is signed
-
-
-def _rgba(color: Color, opacity: float) -> ColorRGBA:
-    red, green, blue = (value / 255 for value in color)
-    return ColorRGBA(r=red, g=green, b=blue, a=float(opacity))

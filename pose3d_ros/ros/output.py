@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from copy import copy
 
 from rclpy.node import Node
-from rclpy.publisher import Publisher
-from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
-from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from visualization_msgs.msg import MarkerArray
@@ -17,14 +13,13 @@ from pose3d_ros.draw import draw_people
 from pose3d_ros.msg import People2D, People3D
 from pose3d_ros.pipeline import Result
 from pose3d_ros.records import Frame, Person3D
+from pose3d_ros.ros.bodies_output import Bodies, BodiesOutput
 from pose3d_ros.ros.convert import to_people, to_people_2d, to_stamp
 from pose3d_ros.ros.images import encode_image
 from pose3d_ros.ros.markers import SkeletonMarkers
 from pose3d_ros.ros.people_tf import PeopleTf
+from pose3d_ros.ros.publishing import RELIABLE_1, RELIABLE_5, publisher
 from pose3d_ros.skeleton import Skeleton
-
-RELIABLE_5 = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=5, reliability=ReliabilityPolicy.RELIABLE)
-RELIABLE_1 = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1, reliability=ReliabilityPolicy.RELIABLE)
 
 
 class PeopleOutput:
@@ -68,15 +63,18 @@ class PeopleOutput:
 
 
 class Output:
-    """Publishes people and people_2d always, and what is for the eye only while somebody looks."""
+    """Publishes people, people_2d and bodies always, and what is for the eye only while somebody looks."""
 
-    def __init__(self, node: Node, skeleton: Skeleton, prefix: str = '', publish_tf: bool = False) -> None:
+    def __init__(self, node: Node, skeleton: Skeleton, prefix: str = '', publish_tf: bool = False,
+                 bodies: Bodies | None = None) -> None:
         """skeleton: of the people in the image; their joints are named also when nobody is there.
 
-        prefix, publish_tf: as in PeopleOutput, which may raise TfUnavailableError.
+        prefix, publish_tf: as in PeopleOutput, which may raise TfUnavailableError. bodies: None where the lifter gives
+        none, and there are no topics of them.
         """
         self._node, self._skeleton = node, skeleton
         self._space = PeopleOutput(node, prefix, publish_tf)
+        self._bodies = BodiesOutput(node, bodies, prefix) if bodies is not None else None
         self._people_2d = publisher(node, People2D, f'{prefix}people_2d', RELIABLE_5)
         self._annotated = publisher(node, Image, f'{prefix}image_annotated', RELIABLE_1)
 
@@ -84,24 +82,25 @@ class Output:
         """Publish what was found in a frame, with the stamp and frame of its image. People go first."""
         header = Header(stamp=to_stamp(frame.stamp_ns), frame_id=frame.frame_id)
         self._space.publish(result.people, header)
+        if self._bodies is not None:
+            self._bodies.publish(result.people, header)
         self._people_2d.publish(to_people_2d(result.people_2d, frame.camera, header, self._skeleton))
         self._space.show(result.people, header)
+        if self._bodies is not None:
+            self._bodies.show(result.people, header)
         if self._annotated.get_subscription_count():
             self._annotated.publish(encode_image(draw_people(frame.image, result.people_2d, result.people), header))
 
     def clear(self) -> None:
         """Take everything off show."""
         self._space.clear()
+        if self._bodies is not None:
+            self._bodies.clear()
 
     def destroy(self) -> None:
         """Remove the publishers."""
         self._space.destroy()
+        if self._bodies is not None:
+            self._bodies.destroy()
         for each in (self._people_2d, self._annotated):
             self._node.destroy_publisher(each)
-
-
-def publisher(node: Node, kind: type, topic: str, qos: QoSProfile) -> Publisher:
-    """Return a publisher whose QoS the user can override."""
-    # A copy, because rclpy writes the user's overrides for this topic into it.
-    return node.create_publisher(kind, topic, copy(qos),
-                                 qos_overriding_options=QoSOverridingOptions.with_default_policies())

@@ -34,6 +34,9 @@ MONO = (
     Parameter('lifter', DEFAULT_LIFTER, 'What lifts 2D joints to 3D: window (docs/models/lifter.md), parts '
               '(docs/parts.md), or a file of `pose3d adapt` (docs/adapt.md).', choices=tuple(LIFTERS),
               or_file='.onnx'),
+    Parameter('body_model', '', 'File of the body model that the lifter was trained with, where it gives bodies '
+              '(topics bodies, mesh: docs/topics.md), made by `pose3d body-model convert`; empty: the mannequin that '
+              'ships.', choices=('',), or_file='.npz'),
     Parameter('runtime', 'auto', 'What computes the networks: auto takes the first that can be used of TensorRT, ONNX '
               'Runtime on CUDA, and ONNX Runtime on the CPU (docs/engines.md).', choices=RUNTIMES),
     Parameter('precision', 'auto', 'Of TensorRT engines: auto takes fp16, or where that fails the check against the '
@@ -96,6 +99,8 @@ MONO = (
     # Output
     Parameter('publish_tf', False, 'Publish TF frames body_ID at the pelvis of each person (REP-155); in a namespace '
               'NS they are called NS/body_ID.'),
+    Parameter('mesh_rate', 10.0, 'Messages of topic mesh for each second of footage, at most, while somebody '
+              'subscribes; 0: there is no such topic, and body_model is not read.', 'Hz', 0.0, 1000.0),
 )
 
 MULTI = (

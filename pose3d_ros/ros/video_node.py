@@ -23,9 +23,9 @@ from pose3d_ros.ros.declare import declare, values_of
 from pose3d_ros.ros.images import encode_image
 from pose3d_ros.ros.input import resolve_topics
 from pose3d_ros.ros.managed import Spin, run
-from pose3d_ros.ros.output import RELIABLE_1, RELIABLE_5
 from pose3d_ros.ros.param_tables import VIDEO
 from pose3d_ros.ros.params import ParameterError
+from pose3d_ros.ros.publishing import RELIABLE_1, RELIABLE_5
 
 FOLDER_RATE = 30.0    # Hz
 SETTLE_S = 0.6        # from the first subscriber seen here until it sees this publisher as well
