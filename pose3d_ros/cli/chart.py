@@ -40,10 +40,11 @@ class _Area:
                          height - below - upward * (height - above - below)], axis=-1).round().astype(np.int32)
 
 
-def chart(title: str, x_label: str, y_label: str, series: Series) -> Image:
+def chart(title: str, x_label: str, y_label: str, series: Series, dots: bool = True) -> Image:
     """Return a picture (560, 820, 3) BGR of lines by name: x (N,), y (N,), values that are not finite left out.
 
-    Both axes start at 0 and end at a round number. Raises ValueError where there is nothing to show.
+    Both axes start at 0 and end at a round number. dots: mark every value. Raises ValueError where there is nothing to
+    show.
     """
     points = {name: np.stack([np.asarray(x, float), np.asarray(y, float)], 1) for name, (x, y) in series.items()}
     points = {name: line[np.isfinite(line).all(axis=1)] for name, line in points.items()}
@@ -67,7 +68,7 @@ def chart(title: str, x_label: str, y_label: str, series: Series) -> Image:
         colour = _COLOURS[number % len(_COLOURS)]
         drawn = area.pixels(*line.T)
         cv2.polylines(picture, [drawn], False, colour, 2, cv2.LINE_AA)
-        for point in drawn.tolist():
+        for point in drawn.tolist() if dots else ():
             cv2.circle(picture, point, 4, colour, -1, cv2.LINE_AA)
         place = np.array([80 + 245 * (number % 3), _SIZE[0] - 34 + 20 * (number // 3)])
         cv2.line(picture, (place - [30, 5]).tolist(), (place - [6, 5]).tolist(), colour, 2, cv2.LINE_AA)

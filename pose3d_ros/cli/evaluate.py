@@ -10,6 +10,7 @@ SUBJECTS = {
     'lifter': ('pose3d_ros.cli.evaluate_lifter', 'the lifter that ships, alone, on held-out motion capture'),
     'errors': ('pose3d_ros.cli.evaluate_errors', "a 2D detector's errors, and the mixture fitted to them"),
     'geometric': ('pose3d_ros.cli.evaluate_geometric', 'the geometry-driven method: its tables, on a recording'),
+    'posenet3d': ('pose3d_ros.cli.evaluate_posenet3d', 'PoseNet3D: its tables, on a recording'),
     'attributes': ('pose3d_ros.cli.evaluate_attributes', "front or back of the torso, by a detector's relative depth"),
     'parts_images': ('pose3d_ros.cli.evaluate_parts_images', 'the image network of the parts method, on both domains'),
     'parts': ('pose3d_ros.cli.evaluate_parts', 'body parts that depend on one another: the ablation per joint'),
