@@ -17,7 +17,7 @@ _PAPER = 250
 _SHARPER = 2            # drawn this much larger and made smaller again, so that edges are smooth
 _LIGHT = np.array([-0.35, 0.55, 0.75]) / np.linalg.norm([-0.35, 0.55, 0.75])
 _SUBPIXEL_BITS = 4
-_OVER_IMAGE, _OPACITY = (240, 216, 194), 0.55  # BGR, and how much of it: body and image can both be read
+_OVER_IMAGE, _OPACITY = (255, 225, 190), 0.65  # BGR, and how much of it: body and image can both be read
 _NEAREST = 0.1          # m: what is nearer to the camera is not drawn
 _CAMERA_LIGHT = np.array([-0.35, -0.55, -0.75]) / np.linalg.norm([-0.35, -0.55, -0.75])  # y down, z ahead
 

@@ -43,6 +43,7 @@ CAMERA = Camera(320, 240, 260.0, 260.0, 159.5, 119.5)
 PLACE = looking((4.0, 0.5, 1.6))
 FPS, FRAMES = 10.0, 24
 MILLIMETRE = 1e-3
+DOCUMENTED = (Path(__file__).parents[1] / 'docs' / 'bodies.md').read_text()
 # Frames in which each person is seen. 2: a gap of 3 frames, then one of 0.8 s; 3: too short.
 SEEN = {1: range(FRAMES), 2: [3, 4, 5, 9, 10, 18, 19, 20], 3: [13, 14]}
 
@@ -207,6 +208,7 @@ def test_the_table_holds_every_body_as_it_was_found(small: BodyModel, small_file
         table = dict(file)
     assert (str(table['body_model']), str(table['body_model_sha256'])) == named(small_file)
     assert tuple(table['joint_names']) == SMPL24.joints
+    assert all(f'`{name}`' in DOCUMENTED for name in table)
     rows = list(zip((table['stamp_s'] * FPS).round().astype(int).tolist(), table['id'].tolist()))
     assert rows == [(frame, id_) for frame in range(FRAMES) for id_ in SEEN if frame in SEEN[id_]]
     turn = table['export_T_camera']
