@@ -6,7 +6,9 @@ import drawn_people
 import numpy as np
 import pytest
 from drawn_people import Drawn, draw
+from echo_lifter import SHA256, SHOWN, write_echo
 from synthetic import CAMERA, body, placed, seen
+from walkers import hide
 
 from pose3d_ros.detect import Detector
 from pose3d_ros.draw import draw_people, draw_scene
@@ -15,7 +17,7 @@ from pose3d_ros.pipeline import Pipeline, run_together
 from pose3d_ros.records import Frame, GroundPlane, JointState, Person2D
 from pose3d_ros.refine import Refiner
 from pose3d_ros.runtime.engine import EngineError, Wanted
-from pose3d_ros.skeleton import COCO17, LIMBS12, Skeleton, select
+from pose3d_ros.skeleton import BLAZEPOSE33, COCO17, LIMBS12, Skeleton, select
 from pose3d_ros.track import Tracker
 
 
@@ -152,6 +154,22 @@ def test_people_in_any_skeleton_flow_through_all_stages(lifter, skeleton):
         assert person.joint('left_shoulder')[0] > person.joint('right_shoulder')[0]
         assert abs(person.joint('pelvis')[2] / 4.0 - 1) < 0.3
     assert draw_people(frame.image, result.people_2d, result.people).any() and draw_scene(result.people).any()
+
+
+def test_bodies_flow_through_all_stages_and_who_cannot_be_placed_is_counted(tmp_path):
+    flow = pipeline([[seen(placed(body(k / 4), -1.0 + 0.02 * k, 4.0)),
+                      hide(seen(placed(body(k / 4), 1.0, 4.0)), 'ear')] for k in range(5)],
+                    Lifter.open(write_echo(tmp_path / 'echo.onnx'), Wanted('cpu', threads=1)))
+    assert flow.body_model == ('mannequin', SHA256)
+    for frame in frames(5):
+        result = flow(frame)
+        (person,) = result.people
+        assert len(result.people_2d) == 2 and person.id == 1
+        # The echo's pelvis joint is the newest ray of a shoulder, (x, y, confidence), beyond the root.
+        shoulder = result.people_2d[0].rays[BLAZEPOSE33.index(SHOWN)]
+        np.testing.assert_allclose(person.joint('pelvis') - person.body.root + [0.1, 0, 0], [*shoulder, 0.9], atol=1e-5)
+    assert flow.counters['not_lifted'] == 5
+    assert pipeline([], Lifter.open(engines=Wanted('cpu', threads=1))).body_model is None
 
 
 def drawn(count, lifter, shared=True):

@@ -122,8 +122,8 @@ class Lifter:
         skeleton = people[0].skeleton
         if any(person.skeleton is not skeleton for person in people):
             raise ValueError('the people of one image must have one skeleton')
-        rays, confidence = input_rays(skeleton, np.stack([person.rays for person in people]),
-                                      np.stack([person.joint_confidence for person in people]))
+        rays, confidence = input_rays(skeleton, np.array([person.rays for person in people]),
+                                      np.array([person.joint_confidence for person in people]))
         enough = enough_seen(confidence)
         if not enough.all():
             self.dropped += len(people) - int(enough.sum())
@@ -136,7 +136,7 @@ class Lifter:
         position, covariance, bodies = self._run(*windows, up, landmarks=skeleton in OF_LANDMARKS,
                                                  attributes=attributes)
         placed = np.isfinite(position.sum(axis=(1, 2)))
-        self.dropped += len(people) - int(placed.sum())
+        self.dropped += len(people) - np.count_nonzero(placed)
         state, sure = joint_states(confidence)
         velocity = np.zeros_like(position)
         return [Person3D(HUMAN17, position[i], velocity[i], covariance[i], sure[i], state[i], person.confidence,
