@@ -15,6 +15,7 @@ What differs from the paper:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -158,11 +159,13 @@ class PoseNet3D(nn.Module):
         joints = torch.cat([flat * depth, depth], dim=-1)
         return joints - middle(joints)
 
-    def body(self, features: Tensor) -> Body:
-        """Return what the student says."""
+    def body(self, features: Tensor, frames: Sequence[int] | None = None) -> Body:
+        """Return what the student says of some of the T frames; None: of all."""
         told = self.student(features)
         shape, size, turns = told.split([SHAPES, 1, told.shape[1] - SHAPES - 1], dim=1)
         turns = turns.unflatten(1, (self.frames, len(SMPL24), 3, 3))
+        if frames is not None:
+            turns = torch.cat([turns[:, frame:frame + 1] for frame in frames], dim=1)
         rotations = rotations_from_matrices(turns + torch.eye(3, device=told.device))
         rotations = torch.cat([(self.upright @ rotations[:, :, 0])[:, :, None], rotations[:, :, 1:]], dim=2)
         return Body(rotations, shape, self.units_per_metre * size.clamp(-LARGEST_SCALE, LARGEST_SCALE).exp())

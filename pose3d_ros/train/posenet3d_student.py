@@ -20,6 +20,7 @@ from pose3d_ros.nets.posenet3d import (
     HIPS,
     Adaptation,
     Body,
+    C,
     Discriminator,
     PoseNet3D,
     normalised,
@@ -40,6 +41,7 @@ from pose3d_ros.train.posenet3d_data import Clips, clips_of
 from pose3d_ros.train.recording import Recording
 
 PREDICTIONS = 'predictions'
+FRAMES = 3   # of each clip, drawn anew every step, that a student is compared in: all nine are alike
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class StudentSettings:
     pose: float = 1e-3
     shape: float = 1e-3
     student: float = 2.0
-    batch: int = 128
+    batch: int = 256
     body_model: str = ''
     watched: int = 1024
     loop: LoopSettings = field(default_factory=lambda: LoopSettings(
@@ -108,13 +110,15 @@ class StudentLoss:
         clip, seen = batch['clip'], batch['seen']
         shown, _ = normalised(clip, seen)
         features = network.net.features(shown, seen)
-        body = network.net.body(features)
+        some = torch.randperm(self.teacher.frames)[:FRAMES].tolist()
+        body = network.net.body(features, some)
         released = self.run.step >= self.settings.release * self.run.settings.steps
         joints = (network.adaptation if released else network.plain)(network.model, body)
         if self.settings.source == 'direct':
-            return self.value((project(joints) - shown).square().sum(dim=-1) * 100 * seen, body)
+            missed = (project(joints) - shown[:, some]).square().sum(dim=-1)
+            return self.value(C ** 2 * missed * seen[:, some], body)
         with torch.no_grad():
-            told = network.net.lift(features, shown, seen)
+            told = network.net.lift(features, shown, seen)[:, some]
         return self.value((joints - told).square().sum(dim=-1), body)
 
     def value(self, errors: Tensor, body: Body) -> Tensor:
@@ -231,15 +235,10 @@ def branches(network: StudentTraining, clips: Clips, moments: NDArray, views: ND
         clip, seen = (torch.from_numpy(each) for each in clips.windows(moments[part], views[part], net.frames, frame))
         shown, _ = normalised(clip, seen)
         features = net.features(shown, seen)
-        joints = network.adaptation(network.model, at(net.body(features), frame))
+        joints = network.adaptation(network.model, net.body(features, [frame]))
         parts.append((net.lift(features, shown, seen)[:, frame].numpy(), joints[:, 0].numpy()))
     first, second = (np.concatenate(part) for part in zip(*parts))
     return first, second
-
-
-def at(body: Body, frame: int) -> Body:
-    """Return a body in one of its frames alone."""
-    return body._replace(rotations=body.rotations[:, frame:frame + 1])
 
 
 def load_student(path: Path, model: BodyModel) -> tuple[StudentTraining, StudentSettings, TeacherSettings, str]:
