@@ -48,7 +48,7 @@ def draw(folder: Path, runs: Mapping[str, TrainedVariant], scene: Scene, detecte
 
 
 def monsters(runs: Mapping[str, TrainedVariant], scene: Scene) -> Image | None:
-    """Return the same people, drawn at random, as bodies of several students, each from the camera and from its left.
+    """Return the same people, drawn at random, as bodies of several students, each from the camera and from the side.
     """
     from pose3d_ros.nets.posenet3d import units_per_metre
     from pose3d_ros.train.posenet3d_bodies import flat_poses, surfaces
@@ -72,7 +72,7 @@ def monsters(runs: Mapping[str, TrainedVariant], scene: Scene) -> Image | None:
             for angle in (0.0, 90.0):
                 row.append(draw_mesh(size * body @ _UPRIGHT, variant.student.model.faces.numpy(), turned(angle), _CELL,
                                      _SPAN))
-        heads += [MONSTERS[name], 'from the left']
+        heads += [MONSTERS[name], 'from the side']
     return np.vstack([_heading(heads), *(np.hstack(row) for row in rows)])
 
 
@@ -137,11 +137,11 @@ def heat(weights: NDArray) -> NDArray[np.float64]:
 
 
 def smoothness(runs: Mapping[str, TrainedVariant], scene: Scene) -> Image | None:
-    """Return how far away a wrist is over some seconds, as truth, teachers and the average of branches have it.
+    """Return how far behind the hips a wrist is over some seconds: truth, teachers and the average of branches.
 
     The sequence is the one in the middle of the recording; the part of it in which that wrist moves most.
     """
-    from pose3d_ros.nets.posenet3d import JOINTS
+    from pose3d_ros.nets.posenet3d import HIPS, JOINTS
     from pose3d_ros.train.metrics import procrustes
     from pose3d_ros.train.posenet3d_tables import said
 
@@ -159,13 +159,14 @@ def smoothness(runs: Mapping[str, TrainedVariant], scene: Scene) -> Image | None
     if len(lines) < 2:
         return None
     wrist = JOINTS.index('right_wrist')
+    behind = {name: 1e3 * (joints[:, wrist, 2] - joints[:, list(HIPS), 2].mean(axis=1))
+              for name, joints in lines.items()}
     count = min(len(part), round(SECONDS * scene.rate))
-    spread = [np.ptp(part.truth[start:start + count, wrist, 2]) for start in range(len(part) - count + 1)]
-    span = slice(int(np.argmax(spread)), int(np.argmax(spread)) + count)
-    depth = {name: 1e3 * joints[span, wrist, 2] for name, joints in lines.items()}
+    start = int(np.argmax([np.ptp(behind['truth'][first:first + count]) for first in range(len(part) - count + 1)]))
+    depth = {name: line[start:start + count] for name, line in behind.items()}
     least = min(np.nanmin(line) for line in depth.values())
     seconds = np.arange(count) / scene.rate
-    return chart("Right wrist: its distance along the camera's axis", 'seconds', 'mm beyond the least',
+    return chart('Right wrist: how far behind the hips, as the camera looks', 'seconds', 'mm, from the least on',
                  {LINES[name]: (seconds, line - least) for name, line in depth.items()}, dots=False)
 
 
