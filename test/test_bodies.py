@@ -315,3 +315,13 @@ def test_cameras_of_one_node_have_bodies_each_under_its_name(ros: None, small_fi
 def test_a_body_model_of_few_triangles_is_shown_as_it_is(surface: Surface) -> None:
     same, kept = decimate(surface.model)
     assert len(kept) == len(surface.model) and len(same.faces) == len(surface.model.faces)
+
+
+def test_the_example_of_the_documentation_gives_the_vertices(whole: BodyModel) -> None:
+    page = (Path(__file__).parents[1] / 'docs' / 'topics.md').read_text()
+    people = [with_body(id=3), with_body(id=6)]
+    names: dict[str, Any] = {'message': convert.to_bodies(people, HEADER, of(MANNEQUIN))}
+    exec(page.split('```python')[1].split('```')[0], names)
+    for vertices, person in zip(names['vertices'], people):
+        np.testing.assert_allclose(vertices, expected(whole, body_of(person)), atol=1e-4)
+    assert names['joints'].shape == (2, 24, 3) and names['triangles'] is names['model'].faces
