@@ -53,14 +53,6 @@ def test_people_keep_their_own_past_in_any_order_and_number() -> None:
             assert set(rays[row, there, 0, 0].astype(int) // 100) == {id_}
 
 
-def test_people_who_come_at_once_do_not_share_their_first_frame() -> None:
-    past = Past(3, (0.1, 0.2))
-    for step in range(2):
-        rays, confidence, _ = past([1, 2, 0], np.tile(np.float32([[[1]], [[2]], [[3]]]), (1, 3, 2)),
-                                   np.ones((3, 3), np.float32), step * S // 10)
-    assert (confidence[:, 1, 0] == [1, 1, 0]).all() and (rays[:2, 1, 0, 0] == [1, 2]).all()
-
-
 def test_what_is_too_old_is_not_shown_and_its_room_is_used_again() -> None:
     past = Past(3, (0.1, 0.2))
     past([1], *frame(1.0), 0)

@@ -75,6 +75,15 @@ def test_people_keep_their_own_past_and_those_without_an_id_have_none() -> None:
         assert (rays == values[:, None, None, None]).all() and (confidence == 1).all()
 
 
+def test_people_who_come_at_once_do_not_share_their_first_frame() -> None:
+    past = EvenPast(3, 0.1, 2)
+    for number in range(2):
+        values = np.float32([1, 2, 3, 4]) + 10 * number
+        rays, _, _ = past([1, 2, 3, 0], np.tile(values[:, None, None], (1, 3, 2)), np.ones((4, 3), np.float32),
+                          number * S // 10)
+    np.testing.assert_allclose(rays[:, 1, 0, 0], [1, 2, 3, 14], atol=1e-5)
+
+
 def test_a_joint_that_one_frame_lacks_is_taken_from_the_nearest_that_has_it() -> None:
     past = EvenPast(3, 0.05, 5)
     show(past, 0.0, 0.0)
