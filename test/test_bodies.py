@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import drawn_people
 import fakes
 import numpy as np
 import pytest
@@ -20,8 +21,9 @@ pytest.importorskip('rclpy')
 pytest.importorskip('visualization_msgs')
 pytest.importorskip('pose3d_ros.msg')
 
-from bench import Bench, wait_for  # noqa: E402
+from bench import Bench, encode_image, wait_for  # noqa: E402
 from diagnostic_msgs.msg import DiagnosticStatus  # noqa: E402
+from echo_lifter import TURNS, write_echo  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
 from std_msgs.msg import Header  # noqa: E402
 from test_multi_node import MultiBench  # noqa: E402
@@ -30,12 +32,17 @@ from visualization_msgs.msg import Marker, MarkerArray  # noqa: E402
 from pose3d_ros.body_model import MANNEQUIN, BodyModel  # noqa: E402
 from pose3d_ros.body_model_file import write_body_arrays  # noqa: E402
 from pose3d_ros.decimate import decimate  # noqa: E402
+from pose3d_ros.lift import Lifter  # noqa: E402
 from pose3d_ros.msg import Bodies3D  # noqa: E402
 from pose3d_ros.palette import FAINT, LEFT, RIGHT  # noqa: E402
+from pose3d_ros.pipeline import Pipeline  # noqa: E402
 from pose3d_ros.records import BodyPose, Person3D, PersonState  # noqa: E402
+from pose3d_ros.refine import Refiner  # noqa: E402
 from pose3d_ros.ros import bodies_output, convert  # noqa: E402
 from pose3d_ros.ros.mesh_markers import MeshMarkers, Surface  # noqa: E402
+from pose3d_ros.runtime.engine import Wanted  # noqa: E402
 from pose3d_ros.skeleton import SMPL24  # noqa: E402
+from pose3d_ros.track import Tracker  # noqa: E402
 
 HEADER = Header(stamp=convert.to_stamp(5_000_000_000), frame_id='camera_optical_frame')
 PERIOD_NS = 33_333_333
@@ -315,6 +322,32 @@ def test_cameras_of_one_node_have_bodies_each_under_its_name(ros: None, small_fi
 def test_a_body_model_of_few_triangles_is_shown_as_it_is(surface: Surface) -> None:
     same, kept = decimate(surface.model)
     assert len(kept) == len(surface.model) and len(same.faces) == len(surface.model.faces)
+
+
+def test_from_a_lifters_file_to_the_topics_with_the_real_pipeline(ros: None, small_file: Path, tmp_path: Path) -> None:
+    name, digest = of(small_file)
+    echo = write_echo(tmp_path / 'echo.onnx', body_model=name, body_model_sha256=digest)
+
+    def open_pipeline(**arguments: Any) -> Pipeline:
+        lifter = Lifter.open(arguments['lifter'], Wanted('cpu', threads=1))
+        return Pipeline(drawn_people.detector(), Tracker(), lifter, Refiner())
+
+    frame = drawn_people.draw([drawn_people.Drawn(640, 360)])
+    with Bench(camera=frame.camera, open_pipeline=open_pipeline, lifter=str(echo),
+               body_model=str(small_file)) as bench:
+        bodies, arrays = begin(bench)
+        for _ in range(3):
+            bench.send(encode_image(frame.image, bench.header()))
+        wait_for(lambda: arrays and len(bodies) == len(bench.people) == 3)
+        assert [[body.id for body in message.bodies] for message in bodies] == [
+            [person.id for person in message.people] for message in bench.people]
+        found, = convert.from_bodies(bodies[-1]).values()
+        np.testing.assert_allclose(found.rotations, TURNS, atol=1e-5)
+        marker, = next(array.markers for array in reversed(arrays) if array.markers)
+        shown = next(message for message in bodies if message.header == marker.header)
+        model = BodyModel.load(small_file)
+        np.testing.assert_allclose(corners(marker), expected(model, convert.from_bodies(shown)[marker.id])[
+            model.faces.ravel()], atol=1e-3)
 
 
 def test_the_example_of_the_documentation_gives_the_vertices(whole: BodyModel) -> None:
