@@ -77,13 +77,14 @@ def write_obj_sequence(folder: Path, model: BodyModel, motion: BodyMotion, first
     first: the number of the first frame.
     """
     faces = ''.join(f'f {a} {b} {c}\n' for a, b, c in (model.faces + 1).tolist())
+    lines = 'v %.5f %.5f %.5f\n' * len(model)  # at once: twice as fast as line by line
     paths = []
     for number, (turns, place) in enumerate(zip(motion.rotations, motion.translation), first):
         vertices = model.pose(turns[None], motion.shape, place)[0][0]
         paths.append(folder / f'{motion.name}_{number:06d}.obj')
         with written(paths[-1]) as file:
             file.write(f'o {motion.name}\n')
-            file.writelines(f'v {x:.5f} {y:.5f} {z:.5f}\n' for x, y, z in vertices.tolist())
+            file.write(lines % tuple(vertices.ravel().tolist()))
             file.write(faces)
     return paths
 

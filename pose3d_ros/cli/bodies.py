@@ -29,7 +29,7 @@ KIND = 'pose3d bodies 1'
 def add_body_options(parser: argparse.ArgumentParser) -> None:
     """Add --mesh, --bvh and --body-model."""
     group = parser.add_argument_group('bodies', 'of a lifter that gives them (--lifter posenet3d), for one camera')
-    group.add_argument('--mesh', action='append', choices=MESHES, default=[], metavar='FORMAT',
+    group.add_argument('--mesh', action='append', choices=MESHES, default=[],
                        help='write everybody as a mesh that moves: glb (bodies.glb, one animated glTF file) or obj (a '
                             'folder of files, one per frame); may be given twice')
     group.add_argument('--bvh', action='store_true', help="write everybody's joints: person_ID.bvh")
