@@ -30,10 +30,13 @@ class PosedPoints(nn.Module):
         """mixture (M, V): rows that sum to 1, None for none; joints: indices of SMPL24; shapes: coefficients used."""
         super().__init__()
         generations = _generations(model.parents)
-        self.order = [joint for generation in generations for joint in generation]
+        self.order: Tensor    # joints by generations
+        self.register_buffer('order', torch.tensor([joint for each in generations for joint in each]), persistent=False)
         self.sizes = [len(generation) for generation in generations]
-        self.above = [[before.index(model.parents[joint]) for joint in generation]   # among those one generation up
-                      for before, generation in zip(generations, generations[1:])]
+        self.row: Tensor      # of each joint by generations, where its parent is among those one generation up
+        self.register_buffer('row', torch.tensor([0] + [
+            before.index(model.parents[joint]) for before, generation in zip(generations, generations[1:])
+            for joint in generation]), persistent=False)
         self.corner: Tensor   # makes rotations and places matrices (4, 4)
         self.register_buffer('corner', torch.tensor([0.0, 0.0, 0.0, 1.0])[:, None], persistent=False)
         # Which of the rotations' numbers pose blend shapes are multiplied by, in the order of forward().
@@ -66,18 +69,15 @@ class PosedPoints(nn.Module):
         """
         rest = self.rest(shape)
         local = torch.cat([columns, rest[:, :-1].reshape(-1, JOINTS, 1, 3)], dim=2)
-        local = torch.cat([local, self.corner + 0 * local[..., :1]], dim=3).index_select(1, self._index(self.order))
+        local = torch.cat([local, self.corner + 0 * local[..., :1]], dim=3).index_select(1, self.order)
         parts = local.split(self.sizes, dim=1)
         placed = [parts[0]]
-        for part, above in zip(parts[1:], self.above):
-            placed.append(part @ placed[-1].index_select(1, self._index(above)))
+        for part, row in zip(parts[1:], self.row.split(self.sizes)[1:]):
+            placed.append(part @ placed[-1].index_select(1, row))
         frames = torch.cat(placed, dim=1)[..., :3].reshape(-1, 4 * JOINTS, 3)
         turns = columns.reshape(-1, 9 * JOINTS).index_select(1, self.used)
         inside = self.inside(torch.cat([shape, turns], dim=1)).reshape(-1, self.count, 4 * JOINTS)
         return inside @ frames, rest[:, -1:]
-
-    def _index(self, values: list[int]) -> Tensor:
-        return torch.tensor(values, device=self.corner.device)
 
 
 def _generations(parents: Sequence[int]) -> list[list[int]]:

@@ -36,6 +36,7 @@ from pose3d_ros.skeleton import HUMAN17, LIMBS12, SMPL24, SMPL24_TO_HUMAN17
 
 IN_FRONT = 0.05     # of directions, along the axis of a camera turned to a person
 SHORTEST = 1e-6     # of what gives a direction
+ON_RAYS = 0.5       # of the way that a seen joint is moved to its ray (0.5 and 1 are alike on validation people)
 INPUTS = len(JOINTS) - 1
 # Joints of HUMAN17 that the networks' joints lack (their `neck` is another one), and which of SMPL24 they are.
 MIDLINE = {ours: SMPL24.index(theirs) for theirs, ours in SMPL24_TO_HUMAN17.items()
@@ -108,6 +109,8 @@ class PoseNet3DLifter(nn.Module):
             if self.kind == 'linear':
                 rows = torch.arange(3 * len(SMPL24)).reshape(-1, 3)[MODEL_JOINTS].flatten()
                 self.linear = copied(adaptation.weight[rows], adaptation.bias[rows])
+        self.oldest_first: Tensor
+        self.register_buffer('oldest_first', torch.arange(net.frames - 1, -1, -1), persistent=False)
         self.assembly: Tensor  # (17, 18): HUMAN17 from joints and midline
         self.register_buffer('assembly', _assembly(), persistent=False)
         rests = torch.zeros(INPUTS, len(HUMAN17))
@@ -129,10 +132,10 @@ class PoseNet3DLifter(nn.Module):
         said = self.ask(look)
         size, sigma = stature[:, None, :1], stature[:, None, 1:]
         statures = self.statures_per_unit(said)[:, None]                               # (N, 1, 1)
-        root = self.placed(look, said, statures)
+        joints, root = self.on_rays(look, said, statures, self.placed(look, said, statures))
         absent = torch.where(look.whole > 0, 0.0, torch.nan)
         back = look.turn * size                                                        # turned: x @ turn
-        joints = statures * (self.assembly @ torch.cat([said.joints, said.midline], dim=1))
+        joints = self.assembly @ torch.cat([joints, statures * said.midline], dim=1)
         relative, place_m = joints @ back, root @ back
         along = relative + place_m
         covariance = self._covariance(look, back, along, sigma / size) + absent[..., None]
@@ -152,8 +155,7 @@ class PoseNet3DLifter(nn.Module):
         left, right = (values[:, :, joint:joint + 1] for joint in SHOULDERS)
         neck = torch.cat([0.5 * (left + right)[..., :2], left[..., 2:] * right[..., 2:]], dim=3)
         values = torch.cat([values, neck], dim=2)                                      # (N, T, 14, 3)
-        order = torch.arange(self.frames - 1, -1, -1, device=rays.device)
-        values, sure = values.index_select(1, order), confidence.index_select(1, order)
+        values, sure = values.index_select(1, self.oldest_first), confidence[:, self.frames - 1 - self.frame]
         whole = (values[:, :, HIPS[0]:HIPS[0] + 1, 2:] * values[:, :, HIPS[1]:HIPS[1] + 1, 2:])
         values = torch.cat(_filled(values, whole), dim=1)
         root = middle(values[..., :2])
@@ -164,7 +166,7 @@ class PoseNet3DLifter(nn.Module):
         flat = (ways[..., :2] / ways[..., 2:].clamp(min=IN_FRONT)).reshape(-1, self.frames, count, 2)
         seen = values[..., 2]
         clip = (flat - middle(flat)) * values[..., 2:]
-        return Look(clip, seen, (flat * values[..., 2:])[:, self.frame, :INPUTS], sure[:, self.frame],
+        return Look(clip, seen, (flat * values[..., 2:])[:, self.frame, :INPUTS], sure,
                     turn.reshape(-1, self.frames, 3, 3)[:, asked].reshape(-1, 3, 3), now)
 
     def ask(self, look: Look) -> Said:
@@ -211,6 +213,18 @@ class PoseNet3DLifter(nn.Module):
         points = statures * said.joints[:, :INPUTS]
         weight = look.seen[:, self.frame, :INPUTS, None] / (1 + DOUBT * (1 - look.sure)) ** 2
         return place(look.flat, points, distance(look.flat, points, weight), weight)
+
+    def on_rays(self, look: Look, said: Said, statures: Tensor, root: Tensor) -> tuple[Tensor, Tensor]:
+        """Return joints (N, 14, 3) and root (N, 1, 3) in statures with seen joints moved towards their rays.
+
+        To the networks everybody is C units away. How much larger what is nearer looks, depends on the real distance.
+        """
+        inputs, more = (statures * said.joints).split([INPUTS, 1], dim=1)
+        there = look.flat * (root[..., 2:] + inputs[..., 2:]).clamp(min=IN_FRONT) - root[..., :2]
+        moved = (ON_RAYS * look.seen[:, self.frame, :INPUTS, None]) * (there - inputs[..., :2])
+        joints = torch.cat([torch.cat([inputs[..., :2] + moved, inputs[..., 2:]], dim=2), more], dim=1)
+        centre = middle(joints)
+        return joints - centre, root + centre
 
     def _covariance(self, look: Look, back: Tensor, along: Tensor, relative_sigma: Tensor) -> Tensor:
         """Return covariances (N, 17, 3, 3) m^2; along (N, 17, 3) m: the joints."""
@@ -267,9 +281,9 @@ def _assembly() -> Tensor:
 
 def _filled(values: Tensor, whole: Tensor) -> list[Tensor]:
     """Return frames (N, 1, 14, 3) of values (N, T, 14, 3), oldest first; for one without both hips, the one after."""
-    frames = list(values.split(1, dim=1))
+    frames, there = list(values.split(1, dim=1)), (whole > 0).split(1, dim=1)
     for number in range(len(frames) - 2, -1, -1):
-        frames[number] = torch.where(whole[:, number:number + 1] > 0, frames[number], frames[number + 1])
+        frames[number] = torch.where(there[number], frames[number], frames[number + 1])
     return frames
 
 
