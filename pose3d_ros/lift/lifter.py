@@ -64,7 +64,7 @@ class Lifter:
 
     stature, stature_sigma: m, what people are taken to measure. dropped: people left out since the start, for showing
     too little: less than enough_seen() asks of everybody, or than this network needs to place somebody, which then says
-    NaN (that of bodies, for example, needs hips and ears, by which it takes a person's size in the image).
+    NaN (that of bodies, for example, needs both hips, against which it takes all other joints).
     """
 
     def __init__(self, engine: Engine, stature: float | None = None) -> None:
