@@ -16,6 +16,7 @@ from pose3d_ros.body_model import BodyModel, load_body_model
 from pose3d_ros.body_model_file import BodyModelError
 from pose3d_ros.camera import Camera
 from pose3d_ros.cli.errors import UserError
+from pose3d_ros.decimate import decimate
 from pose3d_ros.draw_mesh import draw_bodies
 from pose3d_ros.mesh_files import written
 from pose3d_ros.records import Person3D
@@ -24,6 +25,7 @@ from pose3d_ros.skeleton import SMPL24
 MESHES = ('glb', 'obj')
 BODIES = 'bodies.npz'
 KIND = 'pose3d bodies 1'
+_DRAWN = 4000  # triangles over an image: hardly to be told from more, and drawn in half the time of the mannequin's
 
 
 def add_body_options(parser: argparse.ArgumentParser) -> None:
@@ -121,6 +123,11 @@ def save_bodies(path: Path, table: BodyTable, wanted: tuple[str, str], export_T_
                                 height=table.height)
     except OSError as error:
         raise UserError(f'{path}: cannot be written ({error.strerror or error})') from error
+
+
+def for_drawing(model: BodyModel) -> BodyModel:
+    """Return the model, of as many triangles as are soon drawn."""
+    return model if len(model.faces) <= _DRAWN else decimate(model, _DRAWN)[0]
 
 
 def over_image(image: NDArray[np.uint8], camera: Camera, model: BodyModel | None, people: Sequence[Person3D],

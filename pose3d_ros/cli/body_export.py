@@ -15,7 +15,7 @@ from scipy.spatial.transform import Rotation
 
 from pose3d_ros.body_model import BodyModel
 from pose3d_ros.calibration import CalibratedCamera
-from pose3d_ros.cli.bodies import BODIES, BodyTable, body_model_for, save_bodies
+from pose3d_ros.cli.bodies import BODIES, BodyTable, body_model_for, for_drawing, save_bodies
 from pose3d_ros.cli.errors import UserError
 from pose3d_ros.mesh_files import Y_UP_FROM_Z_UP, BodyMotion, resampled, write_bvh, write_obj_sequence
 from pose3d_ros.mesh_gltf import Actor, write_glb
@@ -124,10 +124,14 @@ def _actor(table: BodyTable, appearances: Sequence[NDArray[np.intp]], model: Bod
 
 @dataclass(frozen=True)
 class BodyOutput:
-    """What is written of bodies. wanted: name and SHA-256 of their body model; model: None if its file is lacking."""
+    """What is written of bodies. wanted: name and SHA-256 of their body model.
+
+    model: None if its file is lacking; drawn: the same for pictures.
+    """
 
     wanted: tuple[str, str]
     model: BodyModel | None
+    drawn: BodyModel | None
     meshes: tuple[str, ...] = ()
     bvh: bool = False
 
@@ -135,7 +139,8 @@ class BodyOutput:
     def of(cls, args: argparse.Namespace, wanted: tuple[str, str] | None) -> BodyOutput | None:
         """Return what the options ask for; None from a lifter without bodies. Raises as body_model_for."""
         model = body_model_for(args, wanted)
-        return None if wanted is None else cls(wanted, model, tuple(args.mesh), args.bvh)
+        drawn = None if model is None else for_drawing(model)
+        return None if wanted is None else cls(wanted, model, drawn, tuple(args.mesh), args.bvh)
 
     def write(self, folder: Path, table: BodyTable, stage: Stage, fps: float) -> dict[str, Any]:
         """Write all files into a folder, say what was left out, and return what summary.json says of it.

@@ -103,7 +103,7 @@ def _run_one(pipeline: Pipeline, video: VideoReader, camera: CalibratedCamera, g
     stage_ms: dict[str, list[float]] = defaultdict(list)
     started = time.perf_counter()
     picture = partial(draw_picture, levelled=level_of(camera, ground))
-    bodies, model = Bodies(), None if output is None else output.model
+    bodies, model = Bodies(), None if output is None else output.drawn
     remove_exports(folder)
     with Recording(folder, video.fps, video.count, picture) as recording:
         for frame in progress(video.frames(camera.camera), total=video.count or None, unit='frame',
