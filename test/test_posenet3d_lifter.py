@@ -22,9 +22,10 @@ from pose3d_ros.cli.main import main  # noqa: E402
 from pose3d_ros.lift import BODY_OUTPUTS, INPUTS, Lifter, input_points  # noqa: E402
 from pose3d_ros.nets.body_model import BodyModel as TorchBody  # noqa: E402
 from pose3d_ros.nets.posenet3d import HIPS, JOINTS, Adaptation, PoseNet3D, middle, normalised  # noqa: E402
-from pose3d_ros.nets.posenet3d_lifter import PoseNet3DLifter, Said  # noqa: E402
+from pose3d_ros.nets.posenet3d_lifter import SIZES, PoseNet3DLifter, Said  # noqa: E402
 from pose3d_ros.records import BodyPose  # noqa: E402
 from pose3d_ros.skeleton import COCO17, HUMAN17, LIMBS12, SMPL24  # noqa: E402
+from pose3d_ros.stature import stature  # noqa: E402
 from pose3d_ros.train import export_posenet3d as file  # noqa: E402
 from pose3d_ros.train.even_samples import even_samples, laboratory_samples  # noqa: E402
 from pose3d_ros.train.filming import Film  # noqa: E402
@@ -136,7 +137,7 @@ def test_larger_people_are_farther_away() -> None:
     np.testing.assert_allclose(unsure['covariance'] - small['covariance'], share, rtol=1e-3, atol=1e-4 * share.max())
 
 
-@pytest.mark.parametrize('size', ['body', 'chain'])
+@pytest.mark.parametrize('size', SIZES)
 def test_the_body_is_where_its_joints_are(size: str) -> None:
     net, adaptation, model = networks()
     lifter = PoseNet3DLifter(net, adaptation, model, RESTS_ON, size=size).eval()
@@ -266,8 +267,11 @@ def test_bones_of_recorded_people_make_their_stature(walk: Mocap) -> None:
     joints[:, JOINTS.index('neck')] = 0.5 * (joints[:, JOINTS.index('left_shoulder')]
                                              + joints[:, JOINTS.index('right_shoulder')])
     nothing = torch.zeros(len(joints), 1)
-    metres = lifter.statures_per_unit(Said(joints - middle(joints), *[nothing] * 6))
-    np.testing.assert_allclose(1 / metres.mean(), 1.66, atol=0.1)
+    said = Said(joints - middle(joints), *[nothing + 1.5] * 6)
+    heights = 1 / lifter.statures_per_unit(said)
+    np.testing.assert_allclose(heights.mean(), stature(walk.positions).mean(), rtol=1e-3)
+    lifter.size = 'both'
+    torch.testing.assert_close(lifter.statures_per_unit(said), 1 / (1.5 * heights.sqrt()))
 
 
 def test_the_file_is_the_network_and_the_lifter_opens_it(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ INPUTS = len(JOINTS) - 1
 # Joints of HUMAN17 that the networks' joints lack (their `neck` is another one), and which of SMPL24 they are.
 MIDLINE = {ours: SMPL24.index(theirs) for theirs, ours in SMPL24_TO_HUMAN17.items()
            if ours not in LIMBS12.joints and theirs != 'pelvis'}
-SIZES = ('body', 'chain')
+SIZES = ('body', 'chain', 'both')
 
 
 class Said(NamedTuple):
@@ -87,7 +87,8 @@ class PoseNet3DLifter(nn.Module):
     relative, root, covariance and body_root are NaN; frames of the past without them are taken to be as the one after.
 
     frame: the one that is asked about, from the oldest; by default the newest. size: where metres come from, of SIZES:
-    the student's body (its height at rest is the stature), or bones of the joints (train/export_posenet3d.set_bones).
+    the student's body (its height at rest is the stature), bones of the joints (train/export_posenet3d.set_bones), or
+    the geometric mean.
     """
 
     def __init__(self, net: PoseNet3D, adaptation: Adaptation, model: BodyModel, inferred_from: Sequence[Sequence[int]],
@@ -202,11 +203,11 @@ class PoseNet3DLifter(nn.Module):
 
     def statures_per_unit(self, said: Said) -> Tensor:
         """Return (N, 1): how many statures a unit is."""
-        if self.size == 'body':
-            return 1 / (said.scale * said.height).clamp(min=SHORTEST)
         starts, ends = zip(*BONES)
-        bones = said.joints[:, list(starts)] - said.joints[:, list(ends)]
-        return 1 / (bones.square().sum(dim=2).sqrt() @ self.bones[:, None]).clamp(min=SHORTEST)
+        bones = (said.joints[:, list(starts)] - said.joints[:, list(ends)]).square().sum(dim=2).sqrt()
+        body, chain = said.scale * said.height, bones @ self.bones[:, None]
+        units = {'body': lambda: body, 'chain': lambda: chain, 'both': lambda: (body * chain).sqrt()}[self.size]()
+        return 1 / units.clamp(min=SHORTEST)
 
     def placed(self, look: Look, said: Said, statures: Tensor) -> Tensor:
         """Return the root (N, 1, 3) in statures, before the turned camera."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pose3d_ros.lift import BODY_OUTPUTS, ENGINE_OUTPUTS, INFERRED_FROM, INPUTS, REQUIRED_INPUTS, input_points
 from pose3d_ros.nets.posenet3d import JOINTS
-from pose3d_ros.nets.posenet3d_lifter import BONES, PoseNet3DLifter
+from pose3d_ros.nets.posenet3d_lifter import BONES, SIZES, PoseNet3DLifter
 from pose3d_ros.skeleton import HUMAN17
 from pose3d_ros.stature import stature as stature_of
 from pose3d_ros.train.body import PELVIS
@@ -58,7 +58,7 @@ def known(samples: Samples) -> NDArray[np.float64]:
 
 
 def set_bones(lifter: PoseNet3DLifter, mocap: Mocap) -> None:
-    """Set how many statures the bones of a person are, from recorded people: for size 'chain'."""
+    """Set how many statures the bones of a person are, from recorded people: for sizes that use them."""
     joints = (input_points() @ mocap.positions)                                     # (N, 13, 3)
     joints = np.concatenate([joints, joints[:, [JOINTS.index('left_shoulder'), JOINTS.index('right_shoulder')]].mean(
         axis=1, keepdims=True)], axis=1)
@@ -71,7 +71,7 @@ def set_bones(lifter: PoseNet3DLifter, mocap: Mocap) -> None:
 def choose_size(lifter: PoseNet3DLifter, samples: Samples) -> dict[str, float]:
     """Keep the way to metres with the smaller mean root error on samples; return those errors [m]."""
     errors = {}
-    for size in ('body', 'chain'):
+    for size in SIZES:
         lifter.size = size
         errors[size] = mrpe(predict(lifter, samples, known(samples))[1], samples.root)
     lifter.size = min(errors, key=errors.__getitem__)
