@@ -134,12 +134,14 @@ class PoseNet3D(nn.Module):
     """
 
     def __init__(self, frames: int = 9, width: int = 1024, dropout: float = 0.25, units_per_metre: float = 1.6) -> None:
-        """units_per_metre: of the body model at rest, which the student's scale starts from."""
+        """dropout: not in the student, which only becomes less exact by it. units_per_metre: of the body model at rest,
+        which the student's scale starts from.
+        """
         super().__init__()
         self.frames, self.units_per_metre = frames, units_per_metre
         self.backbone = TemporalBackbone(frames, 3, width, dropout)
         self.teacher = nn.Sequential(_Residual(width, dropout), _last(width, frames * len(JOINTS) * 3))
-        self.student = nn.Sequential(*(_Residual(width, dropout) for _ in range(4)),
+        self.student = nn.Sequential(*(_Residual(width, 0.0) for _ in range(4)),
                                      _last(width, SHAPES + 1 + frames * len(SMPL24) * 9))
         self.upright: Tensor  # a body at rest has y up and faces +z; here y is down
         self.register_buffer('upright', torch.diag(torch.tensor([1.0, -1.0, -1.0])), persistent=False)

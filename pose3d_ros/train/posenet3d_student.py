@@ -32,6 +32,7 @@ from pose3d_ros.train.posenet3d import (
     TeacherLoss,
     TeacherSettings,
     batches,
+    corrupted,
     judged,
     project,
     seen_from,
@@ -66,7 +67,7 @@ class StudentSettings:
     body_model: str = ''
     watched: int = 1024
     loop: LoopSettings = field(default_factory=lambda: LoopSettings(
-        steps=4000, learning_rate=1e-3, warm_up=100, weight_decay=0.0, clip=5.0, average=0.99, validate_every=250))
+        steps=3000, learning_rate=3e-3, warm_up=100, weight_decay=0.0, clip=5.0, average=0.99, validate_every=250))
 
 
 class StudentTraining(nn.Module):
@@ -108,18 +109,30 @@ class StudentLoss:
         if self.settings.source == 'both':
             return self.everything(network, batch)
         clip, seen = batch['clip'], batch['seen']
-        shown, _ = normalised(clip, seen)
-        features = network.net.features(shown, seen)
+        whole, _ = normalised(clip, seen)
+        shown, known, factor = self.shown(whole, seen)
         some = torch.randperm(self.teacher.frames)[:FRAMES].tolist()
-        body = network.net.body(features, some)
+        body = network.net.body(network.net.features(shown, known), some)
         released = self.run.step >= self.settings.release * self.run.settings.steps
         joints = (network.adaptation if released else network.plain)(network.model, body)
         if self.settings.source == 'direct':
             missed = (project(joints) - shown[:, some]).square().sum(dim=-1)
-            return self.value(C ** 2 * missed * seen[:, some], body)
+            return self.value(C ** 2 * missed * known[:, some], body)
         with torch.no_grad():
-            told = network.net.lift(features, shown, seen)[:, some]
+            told = network.net(whole, seen)[:, some] * factor[:, None, None, None]
         return self.value((joints - told).square().sum(dim=-1), body)
+
+    def shown(self, clip: Tensor, seen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return clips (B, T, 14, 2), normalised, as the student is shown them, what is seen, and the factor (B,).
+
+        Of a teacher for robots the student learns what it says of the whole clip, while errors and gaps are shown.
+        """
+        if not (self.teacher.noise or self.teacher.hidden):
+            return clip, seen, torch.ones(len(clip))
+        shown, known = corrupted(clip, self.teacher)
+        known = known * seen
+        shown, factor = normalised(shown * known[..., None], known)
+        return shown, known, factor
 
     def value(self, errors: Tensor, body: Body) -> Tensor:
         """Return L_S of squared errors (B, T, 14) of joints, in units (of pixels: of what is 1 / C of a unit)."""
@@ -138,14 +151,18 @@ class StudentLoss:
         shown, known = torch.cat([now, then]), torch.cat([seen[:, :frames], seen[:, 1:]])
         features = network.net.features(shown, known)
         first, second = network.net.lift(features, shown, known).chunk(2)
-        body = network.net.body(features[:len(now)])
+        of_body, factor = features[:len(now)], torch.ones(len(now))
+        if self.teacher.noise or self.teacher.hidden:
+            gaps, left, factor = self.shown(now, seen[:, :frames])
+            of_body = network.net.features(gaps, left)
+        body = network.net.body(of_body)
         joints = network.adaptation(network.model, body)
         real, _ = normalised(batch['real'])
         of_teacher = self.teacher_loss.value(network.net, network.critic, batch, first,
                                              second * (size / later)[:, None, None, None])
         deceived, telling = judged(network.critic, real, seen_from(joints, batch, self.teacher)[1],
                                    self.teacher.squares)
-        taught = self.value((joints - first).square().sum(dim=-1), body)
+        taught = self.value((joints - first * factor[:, None, None, None]).square().sum(dim=-1), body)
         self.parts |= self.teacher_loss.parts
         return (of_teacher + self.settings.student * taught + self.teacher.adversarial * deceived + telling)
 
@@ -253,5 +270,3 @@ def load_student(path: Path, model: BodyModel) -> tuple[StudentTraining, Student
         return network.eval(), settings, teacher, str(state['command'])
     except (KeyError, TypeError, RuntimeError) as error:
         raise CheckpointError(f'{path} is not a checkpoint of a PoseNet3D student ({error})') from error
-
-
