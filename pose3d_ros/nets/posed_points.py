@@ -17,6 +17,7 @@ from pose3d_ros.skeleton import SMPL24
 
 JOINTS = len(SMPL24)
 HEAD = SMPL24.index('head')
+SHORTEST = 1e-6   # of what is divided by
 
 
 class PosedPoints(nn.Module):
@@ -119,3 +120,14 @@ def _of_top(model: BodyModel, shapes: int) -> Parts:
     base[0, HEAD, :3] = model.template[top] - model.joint_template[HEAD]
     by_shape[0, HEAD, :3] = (model.shapedirs[top] - model.joint_shapedirs[HEAD])[:, :shapes]
     return base, by_shape, by_pose
+
+
+def orthonormal_columns(pairs: Tensor) -> Tensor:
+    """Return the columns (N, 24, 3, 3) of rotations, one after the other, from two (N, 2, 24, 3) that decide."""
+    first, second = pairs[:, 0], pairs[:, 1]
+    first = first / first.square().sum(dim=2, keepdim=True).sqrt().clamp(min=SHORTEST)
+    second = second - (first * second).sum(dim=2, keepdim=True) * first
+    second = second / second.square().sum(dim=2, keepdim=True).sqrt().clamp(min=SHORTEST)
+    ahead, behind = ([1, 2, 0], [2, 0, 1])
+    third = first[..., ahead] * second[..., behind] - first[..., behind] * second[..., ahead]
+    return torch.stack([first, second, third], dim=2)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from pose3d_ros.nets.body_model import BodyModel
 from pose3d_ros.nets.folded import copied, folded, linear, residuals
-from pose3d_ros.nets.posed_points import PosedPoints
+from pose3d_ros.nets.posed_points import SHORTEST, PosedPoints, orthonormal_columns
 from pose3d_ros.nets.posenet3d import (
     HIPS,
     JOINTS,
@@ -35,7 +35,6 @@ from pose3d_ros.nets.window import DOUBT, distance, facing, place
 from pose3d_ros.skeleton import HUMAN17, LIMBS12, SMPL24, SMPL24_TO_HUMAN17
 
 IN_FRONT = 0.05     # of directions, along the axis of a camera turned to a person
-SHORTEST = 1e-6     # of what gives a direction
 ON_RAYS = 0.5       # of the way that a seen joint is moved to its ray (0.5 and 1 are alike on validation people)
 INPUTS = len(JOINTS) - 1
 # Joints of HUMAN17 that the networks' joints lack (their `neck` is another one), and which of SMPL24 they are.
@@ -120,11 +119,12 @@ class PoseNet3DLifter(nn.Module):
         self.rests: Tensor     # (13, 17)
         self.register_buffer('rests', rests, persistent=False)
         # Errors in statures, before the turned camera: variances of joints that rest on what was not all seen, and of
-        # those that do, (2, 17, 9); of the distance, relative. Statures per unit of length of BONES, for size 'chain'.
+        # those that do, (2, 17, 9); of the distance, relative, of people not seen whole, and of others. Statures per
+        # unit of length of BONES.
         self.spread: Tensor
         self.register_buffer('spread', (0.05 ** 2 * torch.eye(3)).flatten().repeat(2, len(HUMAN17), 1))
         self.depth_variance: Tensor
-        self.register_buffer('depth_variance', torch.full((1,), 0.05 ** 2))
+        self.register_buffer('depth_variance', torch.full((2,), 0.05 ** 2))
         self.bones: Tensor
         self.register_buffer('bones', torch.full((len(BONES),), 1 / len(BONES)))
 
@@ -187,7 +187,7 @@ class PoseNet3DLifter(nn.Module):
 
         told = self.student(features)
         shape, scale, turns = told.split([SHAPES, 1, told.shape[1] - SHAPES - 1], dim=1)
-        columns = _orthonormal(turns.reshape(-1, 2, len(SMPL24), 3))
+        columns = orthonormal_columns(turns.reshape(-1, 2, len(SMPL24), 3))
         scale = self.units_per_metre * scale.clamp(-LARGEST_SCALE, LARGEST_SCALE).exp()
         points, height = self.points(columns, shape)
         points = scale[..., None] * points
@@ -229,10 +229,13 @@ class PoseNet3DLifter(nn.Module):
 
     def _covariance(self, look: Look, back: Tensor, along: Tensor, relative_sigma: Tensor) -> Tensor:
         """Return covariances (N, 17, 3, 3) m^2; along (N, 17, 3) m: the joints."""
-        rests = (look.seen[:, self.frame, None, :INPUTS] @ self.rests > 0.99).to(back.dtype)     # (N, 1, 17)
+        seen = look.seen[:, self.frame, None, :INPUTS]
+        rests = (seen @ self.rests > 0.99).to(back.dtype)                                        # (N, 1, 17)
+        whole = (seen.sum(dim=2, keepdim=True) > INPUTS - 0.5).to(back.dtype)
         own = self.spread[0] + rests.reshape(-1, len(HUMAN17), 1) * (self.spread[1] - self.spread[0])
         own = back.transpose(1, 2)[:, None] @ own.reshape(-1, len(HUMAN17), 3, 3) @ back[:, None]
-        share = (self.depth_variance + relative_sigma.square())[..., None]
+        deep = self.depth_variance[0] + whole * (self.depth_variance[1] - self.depth_variance[0])
+        share = (deep + relative_sigma.square())[..., None]
         return own + share * (along[..., None] @ along[:, :, None])
 
     def _copy_backbone(self, net: PoseNet3D) -> None:
@@ -286,14 +289,3 @@ def _filled(values: Tensor, whole: Tensor) -> list[Tensor]:
     for number in range(len(frames) - 2, -1, -1):
         frames[number] = torch.where(there[number], frames[number], frames[number + 1])
     return frames
-
-
-def _orthonormal(pairs: Tensor) -> Tensor:
-    """Return the columns (N, 24, 3, 3) of rotations, one after the other, from two (N, 2, 24, 3) that decide."""
-    first, second = pairs[:, 0], pairs[:, 1]
-    first = first / first.square().sum(dim=2, keepdim=True).sqrt().clamp(min=SHORTEST)
-    second = second - (first * second).sum(dim=2, keepdim=True) * first
-    second = second / second.square().sum(dim=2, keepdim=True).sqrt().clamp(min=SHORTEST)
-    ahead, behind = ([1, 2, 0], [2, 0, 1])
-    third = first[..., ahead] * second[..., behind] - first[..., behind] * second[..., ahead]
-    return torch.stack([first, second, third], dim=2)

@@ -33,7 +33,8 @@ ALONG = 2048        # people lifted at a time
 HALVINGS = 12       # of the range of factors, 0.2 to 5
 FEW = 50            # people, of whom nothing is learnt about a joint
 GUESSED = 2.0       # standard deviations of such a joint out of view, over those in view
-LEAST_SD = 1e-3     # statures
+LEAST_SD = 0.01     # statures
+NORMAL = 1.645      # standard deviations of a normal distribution within which SHARE lies
 
 
 def make_lifter(network: StudentTraining, frame: int | None = None, size: str = 'body') -> PoseNet3DLifter:
@@ -78,8 +79,8 @@ def choose_size(lifter: PoseNet3DLifter, samples: Samples) -> dict[str, float]:
     return errors
 
 
-def fit_spread(lifter: PoseNet3DLifter, samples: Samples) -> float:
-    """Set variances from errors on samples, of people whose statures are known; return the relative depth error.
+def fit_spread(lifter: PoseNet3DLifter, samples: Samples) -> list[float]:
+    """Set variances from errors on samples, of people whose statures are known; return the relative depth errors.
 
     What is common to all joints of a person along their rays is an error of the distance; the rest is each joint's own,
     before the camera turned to the person, in statures, with mirror images counting for the other side.
@@ -92,8 +93,11 @@ def fit_spread(lifter: PoseNet3DLifter, samples: Samples) -> float:
     error = truth - found
     pelvis = found[:, PELVIS]
     deeper = (error[:, PELVIS] * pelvis).sum(axis=1) / np.square(pelvis).sum(axis=1)
-    # 1.645: of a normal distribution, 90 % lie within so many standard deviations.
-    depth = float(np.quantile(np.abs(deeper[placed]), SHARE) / 1.645)
+    whole = (samples.confidence[:, 0] > 0).all(axis=1)
+    depth = []
+    for people in (~whole, whole):
+        errors = np.abs(deeper[placed & (people if (placed & people).sum() >= FEW else True)])
+        depth.append(float(np.quantile(errors, SHARE) / NORMAL))
     own = error - deeper[:, None, None] * found
     flip = np.array([-1.0, 1.0, 1.0])
     for state in (1, 0):
@@ -105,7 +109,7 @@ def fit_spread(lifter: PoseNet3DLifter, samples: Samples) -> float:
             else:
                 spread = errors.T @ errors / len(errors) + LEAST_SD ** 2 * np.eye(3)
             lifter.spread[state, joint] = torch.from_numpy(spread.flatten())
-    lifter.depth_variance.fill_(depth ** 2)
+    lifter.depth_variance.copy_(torch.tensor(depth).square())
     return depth
 
 
