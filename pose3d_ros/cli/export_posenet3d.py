@@ -92,8 +92,8 @@ def _calibrate(lifter: PoseNet3DLifter, args: argparse.Namespace) -> list[str]:
     factors = file.calibrate(lifter, people)
     lines = [f'metres from {lifter.size}: root errors with known statures '
              + ', '.join(f'{name} {1000 * error:.0f} mm' for name, error in errors.items()),
-             f'distance within {100 * depth[1]:.1f} % for people seen whole, {100 * depth[0]:.1f} % for others; standard '
-             f'deviations of the joints times {factors.min():.2f} to {factors.max():.2f}']
+             f'distance within {100 * depth[1]:.1f} % for people seen whole, {100 * depth[0]:.1f} % for others; '
+             f'standard deviations of the joints times {factors.min():.2f} to {factors.max():.2f}']
     for name, samples in (('robots\' cameras', people), ('a laboratory', filmed)):
         relative, root, covariance = file.predict(lifter, samples, np.tile(file.ADULTS, (len(samples), 1)))
         placed = np.isfinite(root).all(axis=1)
