@@ -44,12 +44,9 @@ class _Moments:
         """How many people there is room for."""
         return len(self._stamp)
 
-    def _ages(self, ids: Sequence[int], stamp_ns: int, present: Sequence[int] = ()) -> tuple[NDArray, NDArray]:
-        """Return the rows (N,) of people, and how old their frames are (N, kept) s: very old where there is none.
-
-        present: people who are not gone, though nothing of them may be kept yet.
-        """
-        rows = np.array([self._slot(id_, present, stamp_ns) for id_ in ids], dtype=np.intp)
+    def _ages(self, ids: Sequence[int], stamp_ns: int) -> tuple[NDArray, NDArray]:
+        """Return the rows (N,) of people, and how old their frames are (N, kept) s: very old where there is none."""
+        rows = np.array([self._slot(id_, ids, stamp_ns) for id_ in ids], dtype=np.intp)
         return rows, (stamp_ns - self._stamp[rows]) * 1e-9
 
     def _keep(self, ids: Sequence[int], rows: NDArray[np.intp], age: NDArray, newest: Floats, stamp_ns: int) -> None:
@@ -60,7 +57,10 @@ class _Moments:
         self._frames[keep, 0], self._stamp[keep, 0] = newest[due], stamp_ns
 
     def _slot(self, id_: int, present: Sequence[int], stamp_ns: int) -> int:
-        """Return the row of a person; a new person takes that of somebody who has long been gone, or a new row."""
+        """Return the row of a person; a new person takes that of somebody who has long been gone, or a new row.
+
+        present: people who are not gone, though nothing of them may be kept yet.
+        """
         slot = self._slots.get(id_)
         if slot is not None:
             return slot
@@ -94,8 +94,6 @@ class Past(_Moments):
         window = np.zeros((count, frames, self._joints, 3), dtype=np.float32)
         window[:, 0, :, :2], window[:, 0, :, 2] = rays, confidence
         shown = np.zeros((count, frames), dtype=np.float32)
-        # Without `present`: of people who come in the same image, all but one lose that frame. So it was when the
-        # lifters that ship were measured, and what they publish stays as it is.
         rows, age = self._ages(ids, stamp_ns)
         off = np.abs(age[:, None] - self._wanted[:, None])                              # (N, ages, kept)
         nearest = off.argmin(axis=-1)
@@ -138,7 +136,7 @@ class EvenPast(_Moments):
         """
         known = np.empty((len(ids), 1 + self._kept, self._joints, 3), dtype=np.float32)
         known[:, 0, :, :2], known[:, 0, :, 2] = rays, confidence
-        rows, age = self._ages(ids, stamp_ns, present=ids)
+        rows, age = self._ages(ids, stamp_ns)
         known[:, 1:] = self._frames[rows]
         window = at_steps(known, np.concatenate([np.zeros((len(ids), 1)), age], axis=1), self.ages)
         self._keep(ids, rows, age, known[:, 0], stamp_ns)

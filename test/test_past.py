@@ -79,3 +79,13 @@ def test_a_stamp_that_comes_twice_is_no_past() -> None:
     past([1], *frame(1.0), S)
     _, confidence, age = past([1], *frame(2.0), S)
     assert (confidence[0, 1:] == 0).all() and (age == 0).all()
+
+
+def test_people_who_come_in_one_image_all_keep_it() -> None:
+    past = Past(2)
+    rng = np.random.default_rng(4)
+    first, sure = rng.normal(size=(3, 2, 2)).astype(np.float32), np.ones((3, 2), dtype=np.float32)
+    past([7, 8, 9], first, sure, 0)
+    rays, confidence, age = past([9, 8, 7], first + 1, sure, int(AGES[0] * 1e9))
+    np.testing.assert_allclose(rays[:, 1], first[::-1], atol=1e-6)
+    assert (confidence[:, 1] == 1).all() and np.allclose(age[:, 1], AGES[0])
