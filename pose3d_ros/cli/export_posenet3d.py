@@ -83,9 +83,9 @@ def _calibrate(lifter: PoseNet3DLifter, args: argparse.Namespace) -> list[str]:
 
     validation = load_split(args, 'val')
     rng = np.random.default_rng(SEED)
-    people = even_samples(validation, CALIBRATION, rng, POPULATION, file.STEP_S, lifter.frames)
+    people = even_samples(validation, CALIBRATION, rng, POPULATION, file.STEP_S, lifter.shown)
     filmed = laboratory_samples(validation, LABORATORY, rng, Film(takes=1, body=POPULATION.body), load_errors(ERRORS),
-                                lifter.frames)
+                                lifter.shown)
     file.set_bones(lifter, load_split(args, 'train'))
     errors = file.choose_size(lifter, people)
     depth = file.fit_spread(lifter, people)

@@ -77,27 +77,31 @@ class Look(NamedTuple):
 
 
 class PoseNet3DLifter(nn.Module):
-    """2D joints of people over T frames, newest first, to joints and bodies in metres.
+    """2D joints of people over S frames, newest first, to joints and bodies in metres.
 
-    rays (N, T, 13, 2), confidence (N, T, 13), 0 where missing, stature (N, 2) m: value and standard deviation. Out, in
+    rays (N, S, 13, 2), confidence (N, S, 13), 0 where missing, stature (N, 2) m: value and standard deviation. Out, in
     the camera's optical frame: relative (N, 17, 3) m of HUMAN17 against the pelvis; root (N, 3) m; covariance
     (N, 17, 3, 3) m^2 of the absolute joints; rotations (N, 24, 3, 3), shape (N, 10), scale (N, 1) and body_root (N, 3)
     m of the body, as records.BodyPose has them. Of somebody without both hips in the frame that is asked about,
     relative, root, covariance and body_root are NaN; frames of the past without them are taken to be as the one after.
 
-    frame: the one that is asked about, from the oldest; by default the newest. size: where metres come from, of SIZES:
-    the student's body (its height at rest is the stature), bones of the joints (train/export_posenet3d.set_bones), or
-    the geometric mean.
+    frame: the one that is asked about, from the oldest; by default the newest. repeat: how often the newest is shown
+    again, for of frames in the middle the networks know more (S = T - repeat); by default, if it is the newest that is
+    asked about, so often that it is in the middle. size: where metres come from, of SIZES: the student's body (its
+    height at rest is the stature), bones of the joints (train/export_posenet3d.set_bones), or the geometric mean.
     """
 
     def __init__(self, net: PoseNet3D, adaptation: Adaptation, model: BodyModel, inferred_from: Sequence[Sequence[int]],
-                 frame: int | None = None, size: str = 'body') -> None:
+                 frame: int | None = None, size: str = 'body', repeat: int | None = None) -> None:
         """inferred_from: of each joint of HUMAN17, which inputs it rests on. The networks are copied."""
         super().__init__()
         if size not in SIZES:
             raise ValueError(f'size {size!r}: expected one of {", ".join(SIZES)}')
         self.frames, self.size, self.kind = net.frames, size, adaptation.kind
-        self.frame = net.frames - 1 if frame is None else frame
+        if repeat is None:
+            repeat = net.frames // 2 if frame is None else 0
+        self.shown = net.frames - repeat
+        self.frame = self.shown - 1 if frame is None else frame
         self.units_per_metre = net.units_per_metre
         self._copy_backbone(net)
         with torch.no_grad():
@@ -109,8 +113,8 @@ class PoseNet3DLifter(nn.Module):
             if self.kind == 'linear':
                 rows = torch.arange(3 * len(SMPL24)).reshape(-1, 3)[MODEL_JOINTS].flatten()
                 self.linear = copied(adaptation.weight[rows], adaptation.bias[rows])
-        self.oldest_first: Tensor
-        self.register_buffer('oldest_first', torch.arange(net.frames - 1, -1, -1), persistent=False)
+        self.order: Tensor     # (T,): which of the frames shown
+        self.register_buffer('order', torch.arange(self.shown - 1, -repeat - 1, -1).clamp(min=0), persistent=False)
         self.assembly: Tensor  # (17, 18): HUMAN17 from joints and midline
         self.register_buffer('assembly', _assembly(), persistent=False)
         rests = torch.zeros(INPUTS, len(HUMAN17))
@@ -150,25 +154,24 @@ class PoseNet3DLifter(nn.Module):
     def look(self, rays: Tensor, confidence: Tensor) -> Look:
         """Return what the networks are shown; the arguments are those of forward."""
         count = len(JOINTS)
-        confidence = confidence.clamp(0, 1).reshape(-1, self.frames, INPUTS, 1)
+        confidence = confidence.clamp(0, 1).reshape(-1, self.shown, INPUTS, 1)
         seen = (confidence > 0).to(rays.dtype)
         values = torch.cat([torch.where(seen > 0, rays, 0 * seen), seen], dim=3)
         left, right = (values[:, :, joint:joint + 1] for joint in SHOULDERS)
         neck = torch.cat([0.5 * (left + right)[..., :2], left[..., 2:] * right[..., 2:]], dim=3)
-        values = torch.cat([values, neck], dim=2)                                      # (N, T, 14, 3)
-        values, sure = values.index_select(1, self.oldest_first), confidence[:, self.frames - 1 - self.frame]
+        values = torch.cat([values, neck], dim=2)                                      # (N, S, 14, 3)
         whole = (values[:, :, HIPS[0]:HIPS[0] + 1, 2:] * values[:, :, HIPS[1]:HIPS[1] + 1, 2:])
         values = torch.cat(_filled(values, whole), dim=1)
         root = middle(values[..., :2])
-        now, asked = whole[:, self.frame], slice(self.frame, self.frame + 1)
+        now = self.shown - 1 - self.frame
         turn = facing(root.reshape(-1, 2))
         columns = turn.transpose(1, 2)
         ways = values[..., :2].reshape(-1, count, 2) @ columns[:, :2] + columns[:, 2:]
-        flat = (ways[..., :2] / ways[..., 2:].clamp(min=IN_FRONT)).reshape(-1, self.frames, count, 2)
-        seen = values[..., 2]
-        clip = (flat - middle(flat)) * values[..., 2:]
-        return Look(clip, seen, (flat * values[..., 2:])[:, self.frame, :INPUTS], sure,
-                    turn.reshape(-1, self.frames, 3, 3)[:, asked].reshape(-1, 3, 3), now)
+        flat = (ways[..., :2] / ways[..., 2:].clamp(min=IN_FRONT)).reshape(-1, self.shown, count, 2)
+        seen = values[..., 2:]
+        clip = torch.cat([(flat - middle(flat)) * seen, seen], dim=3).index_select(1, self.order)
+        return Look(clip[..., :2], clip[..., 2], (flat * seen)[:, now, :INPUTS], confidence[:, now],
+                    turn.reshape(-1, self.shown, 9)[:, now].reshape(-1, 3, 3), whole[:, now])
 
     def ask(self, look: Look) -> Said:
         """Return what the networks say of the frame that is asked about."""
@@ -284,8 +287,8 @@ def _assembly() -> Tensor:
 
 
 def _filled(values: Tensor, whole: Tensor) -> list[Tensor]:
-    """Return frames (N, 1, 14, 3) of values (N, T, 14, 3), oldest first; for one without both hips, the one after."""
+    """Return frames (N, 1, 14, 3) of values (N, S, 14, 3), newest first; for one without both hips, the newer one."""
     frames, there = list(values.split(1, dim=1)), (whole > 0).split(1, dim=1)
-    for number in range(len(frames) - 2, -1, -1):
-        frames[number] = torch.where(there[number], frames[number], frames[number + 1])
+    for number in range(1, len(frames)):
+        frames[number] = torch.where(there[number], frames[number], frames[number - 1])
     return frames

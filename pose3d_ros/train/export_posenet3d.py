@@ -37,10 +37,11 @@ LEAST_SD = 0.01     # statures
 NORMAL = 1.645      # standard deviations of a normal distribution within which SHARE lies
 
 
-def make_lifter(network: StudentTraining, frame: int | None = None, size: str = 'body') -> PoseNet3DLifter:
+def make_lifter(network: StudentTraining, frame: int | None = None, size: str = 'body',
+                repeat: int | None = None) -> PoseNet3DLifter:
     """Return teacher and student as one lifter; how sure it is, is not known before it is calibrated."""
     rests_on = [[INPUTS.index(name) for name in INFERRED_FROM.get(joint, (joint,))] for joint in HUMAN17.joints]
-    return PoseNet3DLifter(network.net, network.adaptation, network.model, rests_on, frame, size).eval()
+    return PoseNet3DLifter(network.net, network.adaptation, network.model, rests_on, frame, size, repeat).eval()
 
 
 @torch.no_grad()
@@ -165,7 +166,7 @@ def export(lifter: PoseNet3DLifter, path: Path, body_model: tuple[str, str], ext
     example = tuple(torch.from_numpy(array) for array in random_clips(2, np.random.default_rng(0), lifter).values())
     return write_checked(lifter, example, path, REQUIRED_INPUTS, OUTPUTS, {
         **about_lifters(stature), 'tolerances': json.dumps(TOLERANCES | BODY_TOLERANCES),
-        'step_s': repr(step_s), 'frames': str(lifter.frames), 'body_model': body_model[0],
+        'step_s': repr(step_s), 'frames': str(lifter.shown), 'body_model': body_model[0],
         'body_model_sha256': body_model[1],
         'method': 'PoseNet3D (Tripathi, Ranade, Tyagi, Agrawal; 3DV 2020): mean of teacher and student',
         **extra}, lambda file: parity(lifter, file))
@@ -198,10 +199,10 @@ def parity(lifter: PoseNet3DLifter, path: Path, seed: int = 0) -> float:
 def random_clips(count: int, rng: np.random.Generator, lifter: PoseNet3DLifter) -> dict[str, NDArray[np.float32]]:
     """Return inputs of random people that hardly move; joints are missing, and of every fourth person a hip."""
     body = rng.normal(0, 0.2, (count, 1, 1, 2)) + rng.normal(0, 0.1, (count, 1, len(INPUTS), 2))
-    rays = body + rng.normal(0, 0.005, (count, lifter.frames, len(INPUTS), 2))
+    rays = body + rng.normal(0, 0.005, (count, lifter.shown, len(INPUTS), 2))
     confidence = rng.uniform(0.1, 1, rays.shape[:3]) * (rng.random(rays.shape[:3]) < 0.8)
     hips = [INPUTS.index('left_hip'), INPUTS.index('right_hip')]
-    confidence[:, :, hips] = rng.uniform(0.1, 1, (count, lifter.frames, 2))
+    confidence[:, :, hips] = rng.uniform(0.1, 1, (count, lifter.shown, 2))
     confidence[3::4, :, hips[0]] = 0
     arrays = {'rays': rays, 'confidence': confidence, 'stature': np.tile(ADULTS, (count, 1))}
     return {name: array.astype(np.float32) for name, array in arrays.items()}
