@@ -42,6 +42,7 @@ from pose3d_ros.train.posenet3d_data import Clips, clips_of
 from pose3d_ros.train.recording import Recording
 
 PREDICTIONS = 'predictions'
+FINE = 0.1     # learning rate of step 4 over that of steps 2 and 3
 FRAMES = 3   # of each clip, drawn anew every step, that a student is compared in: all nine are alike
 
 
@@ -191,7 +192,10 @@ def train_student(recording: Recording, validation: Recording, begin: Path, out:
         _begin(network, state, begin)
     clips, watched = clips_of(recording), clips_of(validation)
     loss = StudentLoss(settings, teacher)
-    run = loss.run = Run(network, settings.loop, {**identity_of(settings), 'teacher': asdict(teacher) | {'loop': None}},
+    loop = settings.loop
+    if settings.source == 'both':
+        loop = replace(loop, learning_rate=FINE * loop.learning_rate, betas=teacher.loop.betas)
+    run = loss.run = Run(network, loop, {**identity_of(settings), 'teacher': asdict(teacher) | {'loop': None}},
                          command, rates={'critic': CRITIC_RATE})
 
     def stream(rng: np.random.Generator) -> Iterator[dict[str, NDArray]]:
