@@ -29,7 +29,6 @@ def main() -> int:
     args = parser.parse_args()
     # BLAS reads these once, when NumPy is imported.
     os.environ.update({f'{library}_NUM_THREADS': str(args.threads) for library in ('OMP', 'OPENBLAS', 'MKL')})
-    sys.path.insert(0, str(Path(__file__).resolve().parent))
 
     from pose3d_ros.cli.figures import print_table, write_json
 
@@ -42,6 +41,8 @@ def main() -> int:
 
 def measure(path: Path | None, threads: int, seconds: float, rounds: int) -> dict[str, float]:
     """Return the figures; both sides must give the same surface."""
+    sys.path.insert(0, str(Path(__file__).resolve().parent))
+
     import numpy as np
     import torch
     from paired import paired, ratio

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pose3d_ros.train.recording import Recording
 
 STEPS, WIDTH, DROPOUT, BATCH = 5000, 256, 0.1, 256
-STUDENT_STEPS, STUDENT_BATCH = 4000, 256
+STUDENT_STEPS, STUDENT_BATCH = 3000, 256
 DEFAULT_VARIANTS = ('teacher_9', 'student_convex', 'finetuned')
 SUPERVISED = 'supervised'
 # Those of train/posenet3d_variants.py, which would bring PyTorch with them; a test compares.

@@ -66,7 +66,7 @@ def flat_poses(variant: TrainedVariant, scene: Scene) -> NDArray[np.float64]:
     return C * normalised(torch.from_numpy(clip), torch.from_numpy(seen))[0][:, frame].numpy().astype(np.float64)
 
 
-def body_figures(variant: TrainedVariant, scene: Scene, count: int = SAMPLED) -> Figures:
+def body_figures(variant: TrainedVariant, scene: Scene) -> Figures:
     """Return what bodies of a scene are like, of poses drawn at random, always the same ones.
 
     outside_share: of joints; outside_mm: how far those are from the surface in the mean; shape_abs: mean |beta|;
@@ -74,7 +74,7 @@ def body_figures(variant: TrainedVariant, scene: Scene, count: int = SAMPLED) ->
     degrees.
     """
     assert variant.student is not None
-    chosen = np.random.default_rng(_SEED).choice(len(scene), min(count, len(scene)), replace=False)
+    chosen = np.random.default_rng(_SEED).choice(len(scene), min(SAMPLED, len(scene)), replace=False)
     body = bodies(variant, scene.where(np.sort(chosen)))
     joints = joints_in_body(variant.student, body)[:, 0].numpy().astype(np.float64)
     faces = variant.student.model.faces.numpy()
@@ -125,10 +125,11 @@ def winding(points: NDArray, corners: NDArray) -> NDArray[np.float64]:
 
     The sum of signed solid angles (van Oosterom and Strackee 1983); it holds for surfaces that cross themselves.
     """
-    a, b, c = (corners[None, :, corner] - points[:, None] for corner in range(3))
-    la, lb, lc = (np.linalg.norm(each, axis=-1) for each in (a, b, c))
-    volume = (a * np.cross(b, c)).sum(axis=-1)
-    spread = la * lb * lc + (a * b).sum(axis=-1) * lc + (b * c).sum(axis=-1) * la + (c * a).sum(axis=-1) * lb
+    a, b, c = (corners[:, corner].T[:, None] - points.T[:, :, None] for corner in range(3))      # (3, K, F)
+    la, lb, lc = (np.sqrt(x * x + y * y + z * z) for x, y, z in (a, b, c))
+    volume = (a[0] * (b[1] * c[2] - b[2] * c[1]) + a[1] * (b[2] * c[0] - b[0] * c[2])
+              + a[2] * (b[0] * c[1] - b[1] * c[0]))
+    spread = la * lb * lc + (a * b).sum(axis=0) * lc + (b * c).sum(axis=0) * la + (c * a).sum(axis=0) * lb
     return np.asarray(np.arctan2(volume, spread).sum(axis=1) / (2 * np.pi))
 
 
