@@ -21,22 +21,21 @@ from pose3d_ros.nets.posenet3d import (
     HIPS,
     JOINTS,
     LARGEST_SCALE,
+    MIRROR,
     MODEL_JOINTS,
     NEAREST,
     SHAPES,
-    SHOULDERS,
     Adaptation,
     C,
     PoseNet3D,
     middle,
     normalised,
 )
-from pose3d_ros.nets.window import DOUBT, distance, facing, place
+from pose3d_ros.nets.posenet3d_clips import IN_FRONT, INPUTS, Look, look
+from pose3d_ros.nets.window import DOUBT, distance, place
 from pose3d_ros.skeleton import HUMAN17, LIMBS12, SMPL24, SMPL24_TO_HUMAN17
 
-IN_FRONT = 0.05     # of directions, along the axis of a camera turned to a person
 ON_RAYS = 0.5       # of the way that a seen joint is moved to its ray (0.5 and 1 are alike on validation people)
-INPUTS = len(JOINTS) - 1
 # Joints of HUMAN17 that the networks' joints lack (their `neck` is another one), and which of SMPL24 they are.
 MIDLINE = {ours: SMPL24.index(theirs) for theirs, ours in SMPL24_TO_HUMAN17.items()
            if ours not in LIMBS12.joints and theirs != 'pelvis'}
@@ -47,8 +46,8 @@ class Said(NamedTuple):
     """What the networks say of N people, in units, before the turned camera, against the middle of the hips.
 
     joints (N, 14, 3): of teacher and student together; midline (N, 4, 3): MIDLINE and the top of the head; columns
-    (N, 24, 3, 3): those of the body's rotations; shape (N, 10); scale (N, 1): units per metre of the body model; height
-    (N, 1) m of the model at rest; root (N, 1, 3): of the model.
+    (N, 24, 3, 3): those of the body's rotations; shape (N, 10); scale (N, 1): units per metre of the body model; tall
+    (N, 1): how many units the body is at rest; root (N, 1, 3): of the model.
     """
 
     joints: Tensor
@@ -56,24 +55,8 @@ class Said(NamedTuple):
     columns: Tensor
     shape: Tensor
     scale: Tensor
-    height: Tensor
+    tall: Tensor
     root: Tensor
-
-
-class Look(NamedTuple):
-    """What the networks are shown: clip (N, T, 14, 2) against the root, oldest first, 0 where missing; seen (N, T, 14).
-
-    flat (N, 13, 2) and sure (N, 13, 1): the rays of the frame that is asked about, by a camera turned to the root, and
-    confidences, both 0 where missing; turn (N, 3, 3): from the camera to that one; whole (N, 1, 1): 1 where both hips
-    are seen.
-    """
-
-    clip: Tensor
-    seen: Tensor
-    flat: Tensor
-    sure: Tensor
-    turn: Tensor
-    whole: Tensor
 
 
 class PoseNet3DLifter(nn.Module):
@@ -115,6 +98,10 @@ class PoseNet3DLifter(nn.Module):
                 self.linear = copied(adaptation.weight[rows], adaptation.bias[rows])
         self.order: Tensor     # (T,): which of the frames shown
         self.register_buffer('order', torch.arange(self.shown - 1, -repeat - 1, -1).clamp(min=0), persistent=False)
+        self.other: Tensor     # (14,): each joint's namesake on the other side
+        self.register_buffer('other', torch.tensor(MIRROR), persistent=False)
+        self.flip: Tensor
+        self.register_buffer('flip', torch.tensor([-1.0, 1.0, 1.0]), persistent=False)
         self.assembly: Tensor  # (17, 18): HUMAN17 from joints and midline
         self.register_buffer('assembly', _assembly(), persistent=False)
         rests = torch.zeros(INPUTS, len(HUMAN17))
@@ -153,30 +140,27 @@ class PoseNet3DLifter(nn.Module):
 
     def look(self, rays: Tensor, confidence: Tensor) -> Look:
         """Return what the networks are shown; the arguments are those of forward."""
-        count = len(JOINTS)
-        confidence = confidence.clamp(0, 1).reshape(-1, self.shown, INPUTS, 1)
-        seen = (confidence > 0).to(rays.dtype)
-        values = torch.cat([torch.where(seen > 0, rays, 0 * seen), seen], dim=3)
-        left, right = (values[:, :, joint:joint + 1] for joint in SHOULDERS)
-        neck = torch.cat([0.5 * (left + right)[..., :2], left[..., 2:] * right[..., 2:]], dim=3)
-        values = torch.cat([values, neck], dim=2)                                      # (N, S, 14, 3)
-        whole = (values[:, :, HIPS[0]:HIPS[0] + 1, 2:] * values[:, :, HIPS[1]:HIPS[1] + 1, 2:])
-        values = torch.cat(_filled(values, whole), dim=1)
-        root = middle(values[..., :2])
-        now = self.shown - 1 - self.frame
-        turn = facing(root.reshape(-1, 2))
-        columns = turn.transpose(1, 2)
-        ways = values[..., :2].reshape(-1, count, 2) @ columns[:, :2] + columns[:, 2:]
-        flat = (ways[..., :2] / ways[..., 2:].clamp(min=IN_FRONT)).reshape(-1, self.shown, count, 2)
-        seen = values[..., 2:]
-        clip = torch.cat([(flat - middle(flat)) * seen, seen], dim=3).index_select(1, self.order)
-        return Look(clip[..., :2], clip[..., 2], (flat * seen)[:, now, :INPUTS], confidence[:, now],
-                    turn.reshape(-1, self.shown, 9)[:, now].reshape(-1, 3, 3), whole[:, now])
+        return look(rays, confidence, self.shown, self.shown - 1 - self.frame, self.order)
 
     def ask(self, look: Look) -> Said:
-        """Return what the networks say of the frame that is asked about."""
-        clip, _ = normalised(look.clip, look.seen)
-        seen = look.seen[..., None]
+        """Return what the networks say of the frame that is asked about: the mean of both ways round, but the body.
+
+        The joints of people in a mirror are those of the people, mirrored, which nobody taught the networks.
+        """
+        flip = self.flip
+        said = self.answers(torch.cat([look.clip, look.clip.index_select(2, self.other) * flip[:2]]),
+                            torch.cat([look.seen, look.seen.index_select(2, self.other)]))
+        sizes = ((len(JOINTS), 3), (len(MIDLINE) + 1, 3), (len(SMPL24), 3, 3), (SHAPES,), (1,), (1,), (1, 3))
+        joints, midline, columns, shape, scale, tall, root = (
+            each.reshape(2, -1, *size) for each, size in zip(said, sizes))
+        return Said(0.5 * (joints[0] + joints[1].index_select(1, self.other) * flip),
+                    0.5 * (midline[0] + midline[1] * flip), columns[0], shape[0], scale[0],
+                    (tall[0] * tall[1]).sqrt(), root[0])
+
+    def answers(self, clip: Tensor, seen: Tensor) -> Said:
+        """Return what the networks say of clips as they are; the arguments are those of Look."""
+        clip, _ = normalised(clip, seen)
+        seen = seen[..., None]
         shown = torch.cat([C * clip, seen], dim=3)
         hidden = self.near(shown.reshape(-1, self.taps, self.frames // self.taps * 3 * len(JOINTS))).relu()
         width = hidden.shape[2]
@@ -202,13 +186,14 @@ class PoseNet3DLifter(nn.Module):
             joints = scale[..., None] * self.linear(joints.reshape(-1, 3 * len(SMPL24))).reshape(-1, len(JOINTS), 3)
             midline, root = midline - root, 0 * root
         centre = middle(joints)
-        return Said(0.5 * (teacher + joints - centre), midline - centre, columns, shape, scale, height, root - centre)
+        return Said(0.5 * (teacher + joints - centre), midline - centre, columns, shape, scale, scale * height,
+                    root - centre)
 
     def statures_per_unit(self, said: Said) -> Tensor:
         """Return (N, 1): how many statures a unit is."""
         starts, ends = zip(*BONES)
         bones = (said.joints[:, list(starts)] - said.joints[:, list(ends)]).square().sum(dim=2).sqrt()
-        body, chain = said.scale * said.height, bones @ self.bones[:, None]
+        body, chain = said.tall, bones @ self.bones[:, None]
         units = {'body': lambda: body, 'chain': lambda: chain, 'both': lambda: (body * chain).sqrt()}[self.size]()
         return 1 / units.clamp(min=SHORTEST)
 
@@ -284,11 +269,3 @@ def _assembly() -> Tensor:
         else:
             matrix[row, names.index(joint)] = 1
     return matrix
-
-
-def _filled(values: Tensor, whole: Tensor) -> list[Tensor]:
-    """Return frames (N, 1, 14, 3) of values (N, S, 14, 3), newest first; for one without both hips, the newer one."""
-    frames, there = list(values.split(1, dim=1)), (whole > 0).split(1, dim=1)
-    for number in range(1, len(frames)):
-        frames[number] = torch.where(there[number], frames[number], frames[number - 1])
-    return frames
