@@ -302,7 +302,7 @@ def test_the_file_is_the_network_and_the_lifter_opens_it(tmp_path: Path) -> None
     rng = np.random.default_rng(0)
     pixels, sure = rng.uniform(200, 300, (3, len(COCO17), 2)), np.ones((3, len(COCO17)))
     pixels[1, COCO17.index('left_hip')] = np.nan
-    found = with_body.lift(pixels, sure, camera, COCO17)
+    found = Lifter(with_body.engine).lift(pixels, sure, camera, COCO17)
     placed = np.isfinite(found.position).all(axis=(1, 2))
     assert placed.tolist() == [True, False, True] == [body is not None for body in found.body]
     assert set(BODY_OUTPUTS) <= set(file.OUTPUTS) and MANNEQUIN.exists()
