@@ -172,6 +172,13 @@ def test_perfect_joints_measure_zero_in_any_size_and_place(scene: Scene) -> None
     assert measured(scene.truth * [1, 1, -1], scene)['flipped'] == 1
 
 
+def test_a_body_that_faces_the_other_way_is_noticed(scene: Scene) -> None:
+    turn = scene.clips.turn[scene.moments, scene.views]
+    there = np.einsum('nij,nkj->nki', turn, scene.truth)
+    assert posenet3d_bodies.backwards(there, scene) == 0
+    assert posenet3d_bodies.backwards(there * [-1, 1, -1], scene) == 1
+
+
 def test_smoothness_is_measured_within_sequences_per_frame_at_30_hz(scene: Scene) -> None:
     assert scene.sequence[-1] == 3 and len(scene) == 4 * 40           # one clip, four views
     shaking = scene.truth.copy()

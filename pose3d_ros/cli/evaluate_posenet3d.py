@@ -27,7 +27,7 @@ TABLES = {
         'MPJVE [d]': 'mpjve_causal_mm', 'single': 'p_mpjpe_single_mm', 'single [d]': 'p_mpjpe_single_detected_mm'},
     'bodies': {
         'joints outside': 'outside_share', 'by mm': 'outside_mm', '|shape|': 'shape_abs', 'turned by deg': 'turned_deg',
-        'over 90 deg': 'turned_far_share'},
+        'over 90 deg': 'turned_far_share', 'backwards': 'backwards_share'},
 }
 
 

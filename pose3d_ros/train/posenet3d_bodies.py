@@ -71,11 +71,12 @@ def body_figures(variant: TrainedVariant, scene: Scene) -> Figures:
 
     outside_share: of joints; outside_mm: how far those are from the surface in the mean; shape_abs: mean |beta|;
     turned_deg: mean angle of the 23 joints against the rest pose; turned_far_share: of joints turned by over 90
-    degrees.
+    degrees; backwards_share: of people whose hips have left and right the other way round than in truth.
     """
     assert variant.student is not None
     chosen = np.random.default_rng(_SEED).choice(len(scene), min(SAMPLED, len(scene)), replace=False)
-    body = bodies(variant, scene.where(np.sort(chosen)))
+    people = scene.where(np.sort(chosen))
+    body = bodies(variant, people)
     joints = joints_in_body(variant.student, body)[:, 0].numpy().astype(np.float64)
     faces = variant.student.model.faces.numpy()
     outside, far = [], []
@@ -88,7 +89,14 @@ def body_figures(variant: TrainedVariant, scene: Scene) -> Figures:
     angles = np.degrees(turn_angles(body.rotations[:, 0, 1:].numpy()))
     return {'outside_share': float(np.mean(outside)), 'outside_mm': 1e3 * float(np.mean(far)) if far else 0.0,
             'shape_abs': float(body.shape.abs().mean()), 'turned_deg': float(angles.mean()),
-            'turned_far_share': float((angles > 90).mean())}
+            'turned_far_share': float((angles > 90).mean()), 'backwards_share': backwards(joints, people)}
+
+
+def backwards(joints: NDArray, scene: Scene) -> float:
+    """Return the share of people whose hips point away from the true ones; joints (N, 14, 3) in the turned camera."""
+    across, true = (each[:, HIPS[0]] - each[:, HIPS[1]] for each in (joints, scene.truth))
+    there = np.einsum('nij,nj->ni', scene.clips.turn[scene.moments, scene.views], true)
+    return float(((across * there).sum(axis=1) < 0).mean())
 
 
 def turn_angles(rotations: NDArray) -> NDArray[np.float64]:
