@@ -85,6 +85,19 @@ def test_hidden_joints_err_more_and_are_less_sure(mocap: Mocap) -> None:
     assert noisy.confidence[hidden].max() < noisy.confidence[~hidden].min()
 
 
+def test_errors_last_as_long_as_they_are_said_to_and_are_no_larger(mocap: Mocap) -> None:
+    errors = load_errors('blazepose_full')
+    brief, lasting = (film(mocap, errors, takes=6, occlusion=1.0, memory_s=memory)[0] for memory in (0.0, 0.25))
+    still = film(mocap, takes=6)[0]
+    # In units of the person in the image, which hardly changes from frame to frame.
+    drawn = [recording.rays - still.rays for recording in (brief, lasting)]
+    within = np.diff(still.clip) == 0
+    same = [(np.abs(np.diff(each, axis=0)).max(axis=-1) < 1e-3 * np.abs(each).max())[within].mean() for each in drawn]
+    assert same[0] < 0.05
+    assert same[1] == pytest.approx(np.exp(-1 / (mocap.fps * 0.25)), abs=0.03)
+    assert np.abs(drawn[1]).mean() == pytest.approx(np.abs(drawn[0]).mean(), rel=0.1)
+
+
 def test_the_same_seed_gives_the_same_film(mocap: Mocap) -> None:
     (first, truth), (again, other) = film(mocap), film(mocap)
     np.testing.assert_array_equal(first.rays, again.rays)

@@ -39,6 +39,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
                              f"'{NO_ERRORS}' (default %(default)s)")
     parser.add_argument('--occlusion', type=_factor, default=OCCLUSION, metavar='X',
                         help='errors of joints that the body hides, over those of others (default %(default)s)')
+    parser.add_argument('--memory', type=_factor, default=0.0, metavar='S',
+                        help='how long an error of the detector lasts, in s: it falls to 1/e in this time (default 0: '
+                             'drawn anew in every frame)')
     parser.add_argument('--seed', type=int, default=0, help='of everything that is drawn at random (default 0)')
     add_json_option(parser)
 
@@ -53,7 +56,8 @@ def run(args: argparse.Namespace) -> int:
 
     if args.truth and args.truth.resolve() == args.out.resolve():
         raise UserError('--truth and --out are the same file; whoever trains must not find the truth in the recording')
-    film = replace(Film(), takes=args.takes, cameras=args.cameras, occlusion=args.occlusion)
+    film = replace(Film(), takes=args.takes, cameras=args.cameras, occlusion=args.occlusion,
+                   memory_s=args.memory)
     if args.heights:
         film = replace(film, height_m=tuple(args.heights))
     if args.distances:

@@ -32,7 +32,8 @@ class Film:
     over them alike), looking at look_at_m above it. Every clip
     is filmed `takes` times, each time somewhere up to area_m from the middle, turned anywhere, by a body varied as
     `body` says. focal_px; occlusion: how many times larger the errors of joints are that the body itself hides; their
-    confidence lies in hidden_confidence, that of others in seen_confidence.
+    confidence lies in hidden_confidence, that of others in seen_confidence. memory_s: a detector errs alike from frame
+    to frame; the chance that an error is still the same one falls to 1/e in this time (0: drawn anew in every frame).
     """
 
     cameras: int = 4
@@ -43,6 +44,7 @@ class Film:
     focal_px: float = 1145.0
     takes: int = 3
     occlusion: float = 2.0
+    memory_s: float = 0.0
     hidden_confidence: tuple[float, float] = (0.1, 0.5)
     seen_confidence: tuple[float, float] = (0.7, 1.0)
     body: BodyVariation = field(default_factory=lambda: BODIES['scaled'])
@@ -75,13 +77,23 @@ def make_film(mocap: Mocap, film: Film, errors: FittedErrors | None,
     low, high = (np.where(hidden, a, b) for a, b in zip(film.hidden_confidence, film.seen_confidence))
     confidence = rng.uniform(low, high)
     if errors is not None:
-        drawn = errors.sample(size.ravel(), rng).reshape(rays.shape)
-        rays = rays + drawn * np.where(hidden, film.occlusion, 1.0)[..., None]
+        drawn = errors.sample(np.ones(size.size), rng).reshape(rays.shape)
+        if film.memory_s:
+            drawn = _lasting(drawn, clip, np.exp(-1 / (mocap.fps * film.memory_s)), rng)
+        rays = rays + drawn * np.where(hidden, film.occlusion, 1.0)[..., None] * size[..., None, None]
     seen = local[..., 2] > 0.1
     return Recording(np.where(seen[..., None], rays, 0).astype(np.float32),
                      np.where(seen, confidence, 0).astype(np.float32),
                      np.full(film.cameras, film.focal_px, dtype=np.float32), poses, clip,
                      np.float32(mocap.fps)), truth
+
+
+def _lasting(errors: NDArray, clip: NDArray, stay: float, rng: np.random.Generator) -> NDArray:
+    """Return errors (F, V, 17, 2) of which each is, with the chance `stay`, still that of the frame before in its clip."""
+    anew = rng.random(errors.shape[:3]) >= stay
+    anew[np.flatnonzero(np.diff(clip, prepend=clip[0] - 1))] = True
+    since = np.maximum.accumulate(np.where(anew, np.arange(len(clip))[:, None, None], 0), axis=0)
+    return np.take_along_axis(errors, since[..., None], axis=0)
 
 
 def _acted(mocap: Mocap, film: Film, rng: np.random.Generator) -> tuple[NDArray[np.float32], NDArray[np.int64]]:

@@ -43,7 +43,8 @@ from pose3d_ros.train.recording import Recording
 
 PREDICTIONS = 'predictions'
 FINE = 0.1     # learning rate of step 4 over that of steps 2 and 3
-FRAMES = 3   # of each clip, drawn anew every step, that a student is compared in: all nine are alike
+MOVING = 10.0  # learning rate of W' over that of the networks: its logits have a long way to go, from log 1e-6 to 0
+FRAMES = 3     # of each clip, drawn anew every step, that a student is compared in: all nine are alike
 
 
 @dataclass(frozen=True)
@@ -196,7 +197,7 @@ def train_student(recording: Recording, validation: Recording, begin: Path, out:
     if settings.source == 'both':
         loop = replace(loop, learning_rate=FINE * loop.learning_rate, betas=teacher.loop.betas)
     run = loss.run = Run(network, loop, {**identity_of(settings), 'teacher': asdict(teacher) | {'loop': None}},
-                         command, rates={'critic': CRITIC_RATE})
+                         command, rates={'critic': CRITIC_RATE, 'adaptation.logits': MOVING})
 
     def stream(rng: np.random.Generator) -> Iterator[dict[str, NDArray]]:
         if settings.source == 'both':
