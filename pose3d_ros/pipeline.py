@@ -34,12 +34,12 @@ class Pipeline:
 
     def __init__(self, detect: Detector, track: Tracker, lift: Lifter, refine: Refiner,
                  lifting: Shared | None = None) -> None:
-        """lifting: who uses the network of `lift`, where that is more than this pipeline."""
+        """lifting: who uses the networks of `lift`, where that is more than this pipeline."""
         self.detect = detect
         self.track = track
         self.lift = lift
         self.refine = refine
-        self._lifting = lifting or Shared(lift.engine.close)
+        self._lifting = lifting or Shared(lift.close)
         self._lifting.use(self)
 
     @classmethod
@@ -77,8 +77,8 @@ class Pipeline:
             for detector in detectors:
                 detector.close()
             raise
-        lifters = [first, *(Lifter(first.engine, stature or None) for _ in detectors[1:])]
-        lifting = Shared(first.engine.close)
+        lifters = [first, *(first.another() for _ in detectors[1:])]
+        lifting = Shared(first.close)
         return [cls(detector, Tracker(track), lift, Refiner(refine), lifting)
                 for detector, lift in zip(detectors, lifters)]
 
@@ -100,7 +100,7 @@ class Pipeline:
     @property
     def engines(self) -> dict[str, Engine]:
         """The networks by what they do, to ask what computes them."""
-        return {**self.detect.engines, 'lift': self.lift.engine}
+        return {**self.detect.engines, **self.lift.engines}
 
     @property
     def skeleton(self) -> Skeleton:
@@ -116,11 +116,13 @@ class Pipeline:
     def counters(self) -> dict[str, int]:
         """Counts since the start, by name: those of detection, and what became of the people it found.
 
-        not_lifted: people left out in an image because too little of them was in view to place them (see Lifter).
+        not_lifted: people left out in an image because too little of them was in view to place them (see Lifter);
+        lifted_without_body: with a lifter of bodies, people of whom too little was in view for one.
         """
+        spared = {} if self.lift.body_model is None else {'lifted_without_body': self.lift.spared}
         return {**{f'detect.{name}': count for name, count in self.detect.counters.items() if name != 'frames'},
                 'ids_made': self.track.ids_made, 'swaps_corrected': self.track.swaps_corrected,
-                'not_lifted': self.lift.dropped}
+                'not_lifted': self.lift.dropped, **spared}
 
     def close(self) -> None:
         """End threads and release the networks, unless others still use them; it cannot be called any more."""

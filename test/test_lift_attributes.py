@@ -134,7 +134,7 @@ def test_attributes_of_keypoints_are_those_given_or_unknown() -> None:
 def test_files_that_do_not_fit_are_refused_with_what_is_possible() -> None:
     points = random_people(1, 4)
     for joints in ('["left_knee"]', json.dumps(ATTRIBUTE_JOINTS[::-1])):
-        with pytest.raises(LiftModelError, match='attributes of .*left_knee.*expected head.*window or parts'):
+        with pytest.raises(LiftModelError, match='attributes of .*left_knee.*expected head.*choose window'):
             Lifter(TakesAttributes(points, attribute_joints=joints))
     network = TakesAttributes(points)
     del network.metadata['attribute_joints']
@@ -142,7 +142,7 @@ def test_files_that_do_not_fit_are_refused_with_what_is_possible() -> None:
         Lifter(network)
     network = TakesAttributes(points)
     network.inputs = (*network.inputs, 'moon')
-    with pytest.raises(LiftModelError, match="'moon'.*window or parts"):
+    with pytest.raises(LiftModelError, match="'moon'.*choose window"):
         Lifter(network)
 
 
@@ -151,7 +151,7 @@ def test_names_and_files_are_lifters_and_nothing_else_is(tmp_path: Path) -> None
     assert {lifter_file(name).name for name in LIFTERS} == set(LIFTERS.values())
     assert lifter_file('out/site.onnx') == Path('out/site.onnx') and lifter_name('out/site.onnx') == 'out/site.onnx'
     for wrong in ('', 'Parts', 'legs', 'lifter.pt'):
-        with pytest.raises(LiftModelError, match='none of window, parts, nor an .onnx file'):
+        with pytest.raises(LiftModelError, match=f'none of {", ".join(LIFTERS)}, nor an .onnx file'):
             Lifter.open(wrong)
 
 
@@ -161,7 +161,7 @@ def test_all_lifters_that_ship_are_there_and_can_be_opened() -> None:
         (person,) = lifter([reaching()], CAMERA, 0)
         assert abs(person.joint('pelvis')[2] / 4.0 - 1) < 0.3, name
         assert np.isfinite(person.position).all() and (np.linalg.eigvalsh(person.covariance) > 0).all()
-        lifter.engine.close()
+        lifter.close()
 
 
 def test_attributes_change_the_joints_that_a_file_of_ones_own_makes_of_them(own_file: Path) -> None:
@@ -205,7 +205,7 @@ def test_a_check_notices_an_engine_that_leaves_the_attributes_aside(own_file: Pa
     ['run', 'video.mp4', '--calibration', 'c.yaml'], ['demo'], ['bench'], ['build-engines'], ['evaluate', 'sample'],
     ['adapt', 'bag', '--out', 'o']], ids=lambda command: command[0])
 def test_commands_that_lift_know_the_lifters_by_name(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    for wrong, told in (('legs', "'legs' is none of window, parts, nor an .onnx file"),
+    for wrong, told in (('legs', f"'legs' is none of {', '.join(LIFTERS)}, nor an .onnx file"),
                         ('gone.onnx', 'gone.onnx: is not there')):
         with pytest.raises(SystemExit):
             main([*command, '--lifter', wrong])

@@ -151,7 +151,7 @@ def test_a_lifter_that_cannot_be_is_refused_with_what_is_possible(ros):
     with Bench(autostart=False) as bench:
         for wrong in ('legs', ''):
             refused = bench.node.set_parameters([Parameter('lifter', value=wrong)])[0]
-            assert not refused.successful and 'window | parts | *.onnx' in refused.reason
+            assert not refused.successful and f'{" | ".join(LIFTERS)} | *.onnx' in refused.reason
 
 
 def test_parameters_can_be_changed_while_unconfigured_only(ros):

@@ -16,6 +16,7 @@ from pose3d_ros.lift import Lifter
 from pose3d_ros.pipeline import Pipeline, run_together
 from pose3d_ros.records import Frame, GroundPlane, JointState, Person2D
 from pose3d_ros.refine import Refiner
+from pose3d_ros.runtime import opening
 from pose3d_ros.runtime.engine import EngineError, Wanted
 from pose3d_ros.skeleton import BLAZEPOSE33, COCO17, LIMBS12, Skeleton, select
 from pose3d_ros.track import Tracker
@@ -156,20 +157,61 @@ def test_people_in_any_skeleton_flow_through_all_stages(lifter, skeleton):
     assert draw_people(frame.image, result.people_2d, result.people).any() and draw_scene(result.people).any()
 
 
-def test_bodies_flow_through_all_stages_and_who_cannot_be_placed_is_counted(tmp_path):
+@pytest.mark.parametrize('spared', [True, False])
+def test_bodies_flow_through_all_stages_and_who_gets_none_is_counted(tmp_path, spared):
+    opened = Lifter.open(write_echo(tmp_path / 'echo.onnx'), Wanted('cpu', threads=1))
     flow = pipeline([[seen(placed(body(k / 4), -1.0 + 0.02 * k, 4.0)),
                       hide(seen(placed(body(k / 4), 1.0, 4.0)), 'ear')] for k in range(5)],
-                    Lifter.open(write_echo(tmp_path / 'echo.onnx'), Wanted('cpu', threads=1)))
+                    opened if spared else Lifter(opened.engine))
     assert flow.body_model == ('mannequin', SHA256)
     for frame in frames(5):
         result = flow(frame)
-        (person,) = result.people
+        person, *others = result.people
         assert len(result.people_2d) == 2 and person.id == 1
+        assert [(other.id, other.body) for other in others] == [(2, None)] * spared
+        assert all(abs(other.joint('pelvis')[2] / 4.0 - 1) < 0.3 and other.height == person.height for other in others)
         # The echo's pelvis joint is the newest ray of a shoulder, (x, y, confidence), beyond the root.
         shoulder = result.people_2d[0].rays[BLAZEPOSE33.index(SHOWN)]
         np.testing.assert_allclose(person.joint('pelvis') - person.body.root + [0.1, 0, 0], [*shoulder, 0.9], atol=1e-5)
-    assert flow.counters['not_lifted'] == 5
+    assert (flow.counters['not_lifted'], flow.counters['lifted_without_body']) == ((0, 5) if spared else (5, 0))
     assert pipeline([], Lifter.open(engines=Wanted('cpu', threads=1))).body_model is None
+
+
+def test_a_group_shares_the_spare_network_too_and_each_camera_has_its_own_past(monkeypatch, tmp_path):
+    closed = []
+
+    class Opened:
+        """An engine, and what is closed."""
+
+        def __init__(self, path, wanted, **options):
+            self._engine = open_engine(path, wanted, **options)
+
+        def __getattr__(self, name):
+            return getattr(self._engine, name)
+
+        def close(self):
+            closed.append(self)
+
+    open_engine = opening.open_engine
+    monkeypatch.setattr(opening, 'open_engine', Opened)
+    monkeypatch.setattr(Detector, 'open_group', lambda count, *_, settings, search: [
+        drawn_people.detector() for _ in range(count)])
+    group = Pipeline.open_group(2, lifter=str(write_echo(tmp_path / 'echo.onnx')), stature=1.8,
+                                engines=Wanted('cpu', threads=1))
+    first, second = (flow.engines for flow in group)
+    assert list(first) == ['search', 'landmarks', 'lift', 'lift_spare']
+    assert all(first[name] is second[name] for name in ('lift', 'lift_spare'))
+    half = [hide(replace(seen(placed(body(k / 4), 0.05 * k, 4.0)), id=1), 'ear') for k in range(20)]
+    for k, person in enumerate(half):
+        group[0].lift([person], CAMERA, int(k * 1e9 / 30))
+        (alone,) = group[1].lift([replace(person, id=k + 2)], CAMERA, int(k * 1e9 / 30))    # a stranger each time
+    (known,) = group[1].lift([half[-1]], CAMERA, int(1e9))
+    np.testing.assert_allclose(known.position, alone.position, atol=1e-9)
+    assert alone.height == 1.8 and group[0].lift.spared == 20
+    group[0].close()
+    assert not closed
+    group[1].close()
+    assert closed == [first['lift'], first['lift_spare']]
 
 
 def drawn(count, lifter, shared=True):

@@ -17,18 +17,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from pose3d_ros.attributes import ATTRIBUTE_JOINTS, from_people
 from pose3d_ros.camera import Camera
-from pose3d_ros.lift.bodies import bodies_of
 from pose3d_ros.lift.files import (
-    ATTRIBUTES,
     DEFAULT_LIFTER,
     ENGINE_OUTPUTS,
     REQUIRED_INPUTS,
-    body_model_of,
     lifter_file,
-    past_of,
-    stature_of,
 )
+from pose3d_ros.lift.handover import Handover
 from pose3d_ros.lift.joints import OF_LANDMARKS, enough_seen, input_rays, joint_states
+from pose3d_ros.lift.network import LiftNetwork, Shown
 from pose3d_ros.records import BodyPose, JointState, Person2D, Person3D
 from pose3d_ros.skeleton import HUMAN17, SKELETONS, Skeleton
 
@@ -63,25 +60,28 @@ class Lifter:
     """Lifts the people of one image, all at once. State: a short past of each id; `reset()` forgets it.
 
     stature, stature_sigma: m, what people are taken to measure. dropped: people left out since the start, for showing
-    too little: less than enough_seen() asks of everybody, or than this network needs to place somebody, which then says
+    too little: less than enough_seen() asks of everybody, or than the network needs to place somebody, which then says
     NaN (that of bodies, for example, needs both hips, against which it takes all other joints).
+
+    A robot must not lose people who are half in view: where the network gives bodies, and therefore asks for more of
+    people, there may be a spare one, which places those whom it cannot, without a body. spared: how many those were.
+    Who passes from one to the other does not jump (Handover).
     """
 
-    def __init__(self, engine: Engine, stature: float | None = None) -> None:
-        """Raise LiftModelError when the model does not say what its joints are, or they are not this package's."""
+    def __init__(self, engine: Engine, stature: float | None = None, spare: Engine | None = None) -> None:
+        """Raise LiftModelError when a model does not say what its joints are, or they are not this package's."""
         self.engine = engine
-        self.dropped = 0
-        self.stature, self.stature_sigma = stature_of(engine)
-        self._body_model = body_model_of(engine)
+        self.dropped = self.spared = 0
+        self._networks = [LiftNetwork(each) for each in (engine, spare) if each is not None]
+        self._handover, self._given = Handover(), stature
+        self.stature, self.stature_sigma = self._networks[0].stature, self._networks[0].stature_sigma
         if stature:
             self.stature, self.stature_sigma = stature, GIVEN_SIGMA
-        self._takes = frozenset(engine.inputs)
-        self._past = past_of(engine)
 
     @classmethod
     def open(cls, lifter: str | Path = DEFAULT_LIFTER, engines: Wanted | None = None, stature: float | None = None,
              most: int = 8) -> Lifter:
-        """Load a lifter that comes with the package by its name, or an .onnx file.
+        """Load a lifter that comes with the package by its name, or an .onnx file; for one of bodies a spare as well.
 
         engines: of its threads, 0 takes one: the network is too small to gain from more. stature: m, of everybody who
         will be seen, if it is known. most: people that are usually lifted at once, at most. Raises EngineError or
@@ -91,24 +91,48 @@ class Lifter:
         from pose3d_ros.runtime.opening import open_engine
 
         engines = engines or Wanted()
-        engine = open_engine(lifter_file(lifter), replace(engines, threads=engines.threads or 1), most=most,
-                             inputs=REQUIRED_INPUTS, outputs=ENGINE_OUTPUTS)
+
+        def load(name: str | Path) -> Engine:
+            return open_engine(lifter_file(name), replace(engines, threads=engines.threads or 1), most=most,
+                               inputs=REQUIRED_INPUTS, outputs=ENGINE_OUTPUTS)
+
+        opened = [load(lifter)]
         try:
-            opened = cls(engine, stature)
-            engine.warm_up()
+            if cls(opened[0]).body_model is not None:
+                opened.append(load(DEFAULT_LIFTER))
+            made = cls(opened[0], stature, *opened[1:])
+            for engine in opened:
+                engine.warm_up()
         except Exception:
-            engine.close()
+            for engine in opened:
+                engine.close()
             raise
-        return opened
+        return made
+
+    def another(self) -> Lifter:
+        """Return a lifter like this one for another camera: of the same engines, with a past of its own."""
+        return Lifter(self.engine, self._given, *(network.engine for network in self._networks[1:]))
+
+    @property
+    def engines(self) -> dict[str, Engine]:
+        """The networks by what they do: `lift`, and `lift_spare` where there is one."""
+        return {name: network.engine for name, network in zip(('lift', 'lift_spare'), self._networks)}
 
     @property
     def body_model(self) -> tuple[str, str] | None:
         """Name and SHA-256 (of the .npz file) of the model that Person3D.body is of; None: it gives no bodies."""
-        return self._body_model
+        return self._networks[0].body_model
+
+    def close(self) -> None:
+        """Release the networks, also for lifters made by another()."""
+        for engine in self.engines.values():
+            engine.close()
 
     def reset(self) -> None:
         """Forget the past, as after a jump in time."""
-        self._past.reset()
+        for network in self._networks:
+            network.past.reset()
+        self._handover.reset()
 
     def __call__(self, people: list[Person2D], camera: Camera, stamp_ns: int,
                  up: NDArray | None = None) -> list[Person3D]:
@@ -131,16 +155,20 @@ class Lifter:
             if not people:
                 return []
             rays, confidence = rays[enough], confidence[enough]
-        windows = self._past([person.id for person in people], rays, confidence, stamp_ns)
-        attributes = attributes_of(people) if ATTRIBUTES in self._takes else None
-        position, covariance, bodies = self._run(*windows, up, landmarks=skeleton in OF_LANDMARKS,
-                                                 attributes=attributes)
-        placed = np.isfinite(position.sum(axis=(1, 2)))
+        ids = [person.id for person in people]
+        attributes = attributes_of(people) if any(each.takes_attributes for each in self._networks) else None
+        shown = Shown(self._stature, up, skeleton in OF_LANDMARKS, attributes)
+        # The spare one is asked about everybody: it knows the past of those whom it takes over, and where they were.
+        found, *spare = (network(network.past(ids, rays, confidence, stamp_ns), shown) for network in self._networks)
+        for other in spare:
+            found = found.or_else(other).moved(self._handover(ids, found.position, other.position, stamp_ns))
+        placed = found.placed
         self.dropped += len(people) - np.count_nonzero(placed)
+        self.spared += np.count_nonzero(found.spare)
         state, sure = joint_states(confidence)
-        velocity = np.zeros_like(position)
-        return [Person3D(HUMAN17, position[i], velocity[i], covariance[i], sure[i], state[i], person.confidence,
-                         person.id, person.state, self.stature, self.stature_sigma, bodies[i])
+        velocity = np.zeros_like(found.position)
+        return [Person3D(HUMAN17, found.position[i], velocity[i], found.covariance[i], sure[i], state[i],
+                         person.confidence, person.id, person.state, self.stature, self.stature_sigma, found.bodies[i])
                 for i, person in enumerate(people) if placed[i]]
 
     def lift(self, keypoints: ArrayLike, confidence: ArrayLike, camera: Camera,
@@ -173,14 +201,15 @@ class Lifter:
         body: list[BodyPose | None] = [None] * len(pixels)
         if enough.any():
             chosen = np.flatnonzero(enough)
-            windows = self._past.fit(rays[chosen, None], seen[chosen, None], np.zeros((len(chosen), 1), np.float32))
-            found, spread, bodies = self._run(*windows, up, landmarks=skeleton in OF_LANDMARKS,
-                                              attributes=None if told is None else told[chosen])
-            placed = np.isfinite(found.sum(axis=(1, 2)))
-            enough[chosen] = placed
-            position[chosen[placed]], covariance[chosen[placed]] = found[placed], spread[placed]
+            alone = rays[chosen, None], seen[chosen, None], np.zeros((len(chosen), 1), np.float32)
+            shown = Shown(self._stature, up, skeleton in OF_LANDMARKS, None if told is None else told[chosen])
+            found, *spare = (network(network.past.fit(*alone), shown) for network in self._networks)
+            for other in spare:
+                found = found.or_else(other)
+            placed = enough[chosen] = found.placed
+            position[chosen[placed]], covariance[chosen[placed]] = found.position[placed], found.covariance[placed]
             for i in np.flatnonzero(placed):
-                body[chosen[i]] = bodies[i]
+                body[chosen[i]] = found.bodies[i]
         state, sure = joint_states(seen)
         state[~enough], sure[~enough] = JointState.MISSING, 0
         return Lifted(position, covariance, state, sure, np.full(len(pixels), self.stature),
@@ -196,35 +225,15 @@ class Lifter:
         standard deviation, instead of the lifter's own; landmarks (N,) or one for all: the joints are what a detector
         of landmarks marks, such as BlazePose, not joint centres; attributes (N, 9, 3): probabilities of the newest
         frame, zeros (or None) where nobody knows; what takes none of them leaves them alone. A person whom the network
-        cannot place is NaN.
+        cannot place is NaN: the spare one is not asked.
         """
-        return self._run(*self._past.fit(rays, confidence, age), up, stature, landmarks, attributes)[:2]
+        network = self._networks[0]
+        return network(network.past.fit(rays, confidence, age), Shown(
+            self._stature if stature is None else stature, up, landmarks, attributes))[:2]
 
-    def _run(self, rays: NDArray, confidence: NDArray, age: NDArray, up: ArrayLike | None = None,
-             stature: NDArray | None = None, landmarks: NDArray | bool = False, attributes: NDArray | None = None,
-             ) -> tuple[NDArray[np.float64], NDArray[np.float64], list[BodyPose | None]]:
-        """Return position, covariance as run() does, and the bodies, of windows as the network takes them."""
-        count, takes = len(age), self._takes
-        arrays = {'rays': rays, 'confidence': confidence}
-        if 'age' in takes:
-            arrays['age'] = age
-        if 'up' in takes:
-            arrays['up'] = np.zeros((count, 3), dtype=np.float32)
-            if up is not None:
-                arrays['up'][:] = up
-        if 'landmarks' in takes:
-            arrays['landmarks'] = np.zeros((count, 1), dtype=np.float32)
-            arrays['landmarks'][:, 0] = landmarks
-        arrays['stature'] = np.empty((count, 2), dtype=np.float32)
-        arrays['stature'][:] = (self.stature, self.stature_sigma) if stature is None else stature
-        if ATTRIBUTES in takes:
-            arrays[ATTRIBUTES] = np.zeros((count, len(ATTRIBUTE_JOINTS), 3), dtype=np.float32)
-            if attributes is not None:
-                arrays[ATTRIBUTES][:] = attributes
-        output = self.engine.run(arrays)
-        position = output['root'][:, None].astype(np.float64) + output['relative']
-        bodies: list[BodyPose | None] = bodies_of(output) if self._body_model is not None else [None] * count
-        return position, output['covariance'].astype(np.float64), bodies
+    @property
+    def _stature(self) -> tuple[float, float]:
+        return self.stature, self.stature_sigma
 
 
 def attributes_of(people: list[Person2D]) -> NDArray[np.float32]:
