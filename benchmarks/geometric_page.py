@@ -8,16 +8,18 @@ kept; a table whose figures are not there stays out.
 from __future__ import annotations
 
 import json
-import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+import page
+from page import Figures, number, table
 
 ROOT = Path(__file__).resolve().parents[1]
 KEPT = ROOT / 'docs' / 'results' / 'geometric.json'
 PAGE = ROOT / 'docs' / 'geometric.md'
-BEGIN, END = '<!-- figures: benchmarks/geometric_page.py -->\n', '<!-- end of figures -->\n'
-Figures = Mapping[str, float]
+BEGIN = '<!-- figures: benchmarks/geometric_page.py -->\n'
 
 ROWS = {'reprojection_only': 're-projection only', 'adversarial': '+ adversarial prior',
         'transform': 'transform re-projection', 'augmented': '+ virtual views',
@@ -86,30 +88,9 @@ def errors(figures: Figures, name: str) -> list[str]:
     return [number(figures, f'{name}.{error}') for error in ERRORS]
 
 
-def number(figures: Figures, name: str, digits: int = 1) -> str:
-    """Return a figure as text, nothing where there is none."""
-    return f'{figures[name]:.{digits}f}' if figures.get(name) is not None else ''
-
-
-def table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]], after: str = '') -> str:
-    """Return a Markdown table under its title; nothing without rows."""
-    if not rows:
-        return ''
-    lines = [head, ['---', *('---:' for _ in head[1:])], *rows]
-    return f'### {title}\n\n' + ''.join(f'| {" | ".join(line)} |\n' for line in lines) + after
-
-
-def filled(text: str, kept: Mapping[str, object]) -> str:
+def filled(text: str, kept: Mapping[str, Any]) -> str:
     """Return the page with what lies between its two marks made anew; kept: geometric.json."""
-    figures, parts = kept.get('figures', {}), kept.get('parts', {})
-    assert isinstance(figures, dict) and isinstance(parts, dict)
-    about = parts.get('method')
-    origin = ''
-    if about:
-        command = re.sub(r'\S+/(?=\w+\.npz)', '', about['command'])  # without this machine's folders
-        origin = f'\nCommit {about["commit"]}, {about["date"]}, {about["machine"]}:\n`{command}`\n'
-    before, rest = text.split(BEGIN)
-    return before + BEGIN + tables(figures) + origin + END + rest.split(END)[1]
+    return page.filled(text, BEGIN, tables(kept.get('figures', {})), kept.get('parts', {}).get('method'))
 
 
 def main() -> int:

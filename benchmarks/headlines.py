@@ -41,6 +41,14 @@ LINES: dict[str, tuple[tuple[str, ...], ...]] = {
         ('body parts that depend on one another, one frame, whole body in view: MPJPE of plain network / baseline / '
          'progressive / with attributes | {:.1f} / {:.1f} / {:.1f} / {:.1f} mm', 'plain.mpjpe_mm', 'baseline.mpjpe_mm',
          'progressive.mpjpe_mm', 'attributes.mpjpe_mm'),),
+    'posenet3d': (
+        ('3D from 2D poses alone (PoseNet3D): P-MPJPE of the teacher; of the same network with labels; of teacher and '
+         'student together | {:.0f}; {:.0f}; {:.0f} mm', 'teacher_9.p_mpjpe_mm', 'supervised.p_mpjpe_mm',
+         'average.p_mpjpe_mm'),
+        ('the same, as a body model: re-projection alone / taught / taught, joints adapted | '
+         '{:.0f} / {:.0f} / {:.0f} mm',
+         'student_direct.p_mpjpe_mm', 'student_distilled.p_mpjpe_mm', 'student_convex.p_mpjpe_mm'),
+        ('skin of one person (3,920 vertices) from rotations and shape | {:.2f} ms', 'skinning_ms')),
     'engines': (
         ('one tile searched; joints of one person, of eight (`full`); one person lifted, on the CPU | '
          '{:.1f}; {:.1f}, {:.1f}; {:.2f} ms', _ONE.format('pose_detection'), _ONE.format(_FULL), _EIGHT.format(_FULL),

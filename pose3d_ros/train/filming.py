@@ -89,7 +89,7 @@ def make_film(mocap: Mocap, film: Film, errors: FittedErrors | None,
 
 
 def _lasting(errors: NDArray, clip: NDArray, stay: float, rng: np.random.Generator) -> NDArray:
-    """Return errors (F, V, 17, 2) of which each is, with the chance `stay`, still that of the frame before in its clip."""
+    """Return errors (F, V, 17, 2), each with the chance `stay` still that of the frame before in its clip."""
     anew = rng.random(errors.shape[:3]) >= stay
     anew[np.flatnonzero(np.diff(clip, prepend=clip[0] - 1))] = True
     since = np.maximum.accumulate(np.where(anew, np.arange(len(clip))[:, None, None], 0), axis=0)

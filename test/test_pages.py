@@ -1,8 +1,8 @@
-"""The tables of docs/geometric.md come from the figures that were kept, and from nowhere else."""
+"""The tables of docs/geometric.md and posenet3d.md come from the figures that were kept, and from nowhere else."""
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import json
 from types import ModuleType
 
@@ -10,13 +10,15 @@ import pytest
 from test_layers import ROOT
 
 
+def load(name: str) -> ModuleType:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / 'benchmarks')
+        return importlib.import_module(name)
+
+
 @pytest.fixture(scope='module')
 def page() -> ModuleType:
-    spec = importlib.util.spec_from_file_location('geometric_page', ROOT / 'benchmarks' / 'geometric_page.py')
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load('geometric_page')
 
 
 def errors(name: str, value: float) -> dict[str, float]:
@@ -35,7 +37,7 @@ def test_tables_show_what_was_kept_and_leave_out_what_was_not(page: ModuleType) 
 
 
 def test_filling_twice_is_filling_once_and_touches_only_what_lies_between_the_marks(page: ModuleType) -> None:
-    text = f'before\n{page.BEGIN}old\n{page.END}after\n'
+    text = f'before\n{page.BEGIN}old\n{page.page.END}after\n'
     kept = {'figures': {**errors('confidence_on', 1.0), **errors('confidence_off', 2.0)}, 'parts': {'method': {
         'commit': 'abc', 'date': '2026-01-01', 'machine': 'M', 'command': 'pose3d evaluate --truth /a/b/truth.npz'}}}
     once = page.filled(text, kept)
@@ -44,6 +46,18 @@ def test_filling_twice_is_filling_once_and_touches_only_what_lies_between_the_ma
     assert '| all alike | 2.0 | 2.0 | 2.0 |' in once and '--truth truth.npz' in once and '/a/b' not in once
 
 
-def test_the_page_holds_the_figures_that_were_kept(page: ModuleType) -> None:
+def test_the_tables_of_posenet3d_show_what_was_kept_beside_the_paper() -> None:
+    page = load('posenet3d_page')
+    shown = page.tables({'teacher_9.p_mpjpe_mm': 48.04, 'student_convex.p_mpjpe_mm': 60.0,
+                         'student_convex.backwards_share': 0.0071, 'short_no_bones.p_mpjpe_mm': 70.0})
+    assert '| nine frames | 48.0 |' in shown and '| 50.6 |' in shown
+    assert '| taught, joints adapted | 60.0 |  |  | 0.7 % |  | 63.7 |' in shown
+    assert '| without equation 4 | 70.0 |' in shown and 'one frame' not in shown
+    assert page.tables({}) == ''
+
+
+@pytest.mark.parametrize('name', ['geometric_page', 'posenet3d_page'])
+def test_the_page_holds_the_figures_that_were_kept(name: str) -> None:
+    page = load(name)
     kept = json.loads(page.KEPT.read_text()) if page.KEPT.exists() else {}
-    assert page.PAGE.read_text() == page.filled(page.PAGE.read_text(), kept), 'run benchmarks/geometric_page.py'
+    assert page.PAGE.read_text() == page.filled(page.PAGE.read_text(), kept), f'run benchmarks/{name}.py'
