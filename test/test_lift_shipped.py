@@ -47,9 +47,7 @@ class Bounds:
     leaves_speed: float = 3.0
 
 
-BOUNDS = {'window': Bounds(), 'parts': Bounds(),
-          'posenet3d': Bounds(floor=0.2, across=0.15, half=1.2, half_farthest=1.5, surer=0.95,
-                              leaves=0.25, leaves_speed=5.0)}
+BOUNDS = {'window': Bounds(), 'parts': Bounds(), 'posenet3d': Bounds(surer=0.6)}
 
 
 @pytest.fixture(name='name', scope='module', params=LIFTERS)
