@@ -142,11 +142,11 @@ def run_model(model: str, views: Sequence[View], videos: Sequence[VideoReader], 
     pipeline = Pipeline.open(detector_model=model, engines=engines, lifter=lifter)
     detector = Recorded(pipeline.detect)
     unknown = _run(pipeline, [detector] * len(views), views, videos, frames, model)
-    pipeline.lift.engine.close()
+    pipeline.lift.close()
     pipeline.lift = Lifter.open(lifter, engines=engines, stature=stature)
     given = _run(pipeline, [Replayed(run.detected) for run in unknown], views, videos, frames, f'{model}, stature')
     detector.close()
-    pipeline.lift.engine.close()
+    pipeline.lift.close()
     return unknown, given
 
 

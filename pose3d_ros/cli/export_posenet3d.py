@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pose3d_ros.nets.posenet3d_lifter import PoseNet3DLifter
 
 # That of train/posenet3d_variants.py, which would bring PyTorch with it; a test compares.
-DEPLOYED = 'robust'
+DEPLOYED = 'robust_student'
 STUDENTS = tuple(name for name in VARIANTS if name.startswith('student') or name in ('finetuned', 'robust_student',
                                                                                      'robust'))
 CALIBRATION, LABORATORY, SEED = 8192, 4096, 3000

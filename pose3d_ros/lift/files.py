@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pose3d_ros.runtime.engine import Engine
 
 # The lifters that ship: what `lifter` calls them, and their file in pose3d_ros/weights.
-LIFTERS = {'window': 'lifter.onnx', 'parts': 'parts.onnx'}
+LIFTERS = {'window': 'lifter.onnx', 'parts': 'parts.onnx', 'posenet3d': 'posenet3d.onnx'}
 DEFAULT_LIFTER = 'window'
 
 ENGINE_INPUTS = ('rays', 'confidence', 'age', 'up', 'landmarks', 'stature')
@@ -30,7 +30,7 @@ WINDOW = 1 + len(AGES)       # frames a lifter is shown: the newest, and some of
 
 _STEPS_S, _MOST_FRAMES = (1e-3, 10.0), 1000    # what windows at even steps may be like
 
-_CURE = f'choose {" or ".join(LIFTERS)}, or a file of this version of `pose3d export` or `pose3d adapt`'
+_CURE = f'choose {", ".join(LIFTERS)}, or a file of this version of `pose3d export` or `pose3d adapt`'
 
 
 class LiftModelError(ValueError):

@@ -127,12 +127,14 @@ class PoseNet3DLifter(nn.Module):
         joints, root = self.on_rays(look, said, statures, self.placed(look, said, statures))
         absent = torch.where(look.whole > 0, 0.0, torch.nan)
         back = look.turn * size                                                        # turned: x @ turn
-        joints = self.assembly @ torch.cat([joints, statures * said.midline], dim=1)
+        # Whatever the joints say of a unit, the body is as tall as the person: its rest height is the stature.
+        own = 1 / said.tall.clamp(min=SHORTEST)[:, None]
+        joints = self.assembly @ torch.cat([joints, own * said.midline], dim=1)
         relative, place_m = joints @ back, root @ back
         along = relative + place_m
         covariance = self._covariance(look, back, along, sigma / size) + absent[..., None]
-        body_root = (root + statures * said.root) @ back
-        grow = said.scale * statures[:, 0] * stature[:, :1]
+        body_root = (root + own * said.root) @ back
+        grow = said.scale * own[:, 0] * stature[:, :1]
         turned = said.columns[:, :1] @ look.turn[:, None]
         rotations = torch.cat([turned, said.columns[:, 1:]], dim=1).transpose(2, 3)
         return (relative + absent, (place_m + absent).reshape(-1, 3), covariance, rotations, said.shape, grow,

@@ -25,7 +25,7 @@ COMMON: dict[str, tuple] = {
     'image_transport': ('', 'raw, or compressed (reads <image>/compressed)', ('', 'raw', 'compressed')),
     'detector_model': ('', '2D joints: lite, full, heavy, or the .yaml of a model of your own'),
     'search_model': ('', 'search for people: blazepose, or the .yaml of a model of your own'),
-    'lifter': ('', 'lifts 2D joints to 3D: window, parts, or an .onnx file of pose3d adapt'),
+    'lifter': ('', 'lifts 2D joints to 3D: window, parts, posenet3d, or an .onnx file of pose3d adapt'),
     'runtime': ('', 'what computes the networks', ('', 'auto', 'cpu', 'cuda', 'tensorrt')),
     'use_sim_time': ('', 'take the time from /clock (simulation, bags): true or false', ('', *BOOL)),
     'autostart': ('', 'configure and activate at once (true), or wait for a lifecycle manager (false)', ('', *BOOL)),

@@ -32,7 +32,8 @@ MONO = (
     Parameter('search_model', 'blazepose', 'What looks for people: the BlazePose detector, or the description of a '
               'model of your own that gives boxes (docs/own_models.md).', choices=('blazepose',), or_file='.yaml'),
     Parameter('lifter', DEFAULT_LIFTER, 'What lifts 2D joints to 3D: window (docs/models/lifter.md), parts '
-              '(docs/parts.md), or a file of `pose3d adapt` (docs/adapt.md).', choices=tuple(LIFTERS),
+              '(docs/parts.md), posenet3d, which gives bodies too (docs/posenet3d.md), or a file of '
+              '`pose3d adapt` (docs/adapt.md).', choices=tuple(LIFTERS),
               or_file='.onnx'),
     Parameter('body_model', '', 'File of the body model that the lifter was trained with, where it gives bodies '
               '(topics bodies, mesh: docs/topics.md), made by `pose3d body-model convert`; empty: the mannequin that '

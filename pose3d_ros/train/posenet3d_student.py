@@ -54,7 +54,8 @@ class StudentSettings:
     source: 'teacher' (equation 7), 'direct' (re-projection alone; the backbone is trained with it), or 'both' (step 4:
     everything, from a student that was trained). adaptation: of nets/posenet3d.py, from `release` of the steps on (step
     3). distil, pose, shape: weights of equation 7 or of the re-projection, of equation 8, and of L_beta, all as means
-    over joints, frames, coefficients; the root's rotation, which is no twist, is free. student: lambda_S.
+    over joints, frames, coefficients; the root's rotation, which is no twist, is free. student: lambda_S, which the
+    paper has as 2 for sums over 126 joints: with means, the discriminator would have the last word.
     """
 
     variant: str = 'convex'
@@ -64,7 +65,7 @@ class StudentSettings:
     distil: float = 1.0
     pose: float = 1e-3
     shape: float = 1e-3
-    student: float = 2.0
+    student: float = 40.0
     batch: int = 256
     body_model: str = ''
     watched: int = 1024

@@ -41,7 +41,7 @@ VARIANTS = {
     'published_loss': Variant('step 1 with the adversarial loss as published', {'squares': False}),
     'student_direct': Variant('re-projection alone', {'source': 'direct', 'adaptation': 'none'}, 'teacher_9'),
     'student_direct_adapted': Variant('re-projection alone, with joint adaptation', {'source': 'direct'}, 'teacher_9'),
-    'student_distilled': Variant('steps 2: equation 7 with the joints of the model', {'adaptation': 'none'},
+    'student_distilled': Variant('step 2: equation 7 with the joints of the model', {'adaptation': 'none'},
                                  'teacher_9'),
     'student_linear': Variant('steps 2 and 3 with equation 6', {'adaptation': 'linear'}, 'teacher_9'),
     'student_convex': Variant('steps 2 and 3: the method', {}, 'teacher_9'),
@@ -50,10 +50,10 @@ VARIANTS = {
     'finetuned': Variant('step 4: everything together', {'source': 'both', 'release': 0.0}, 'student_convex'),
     'robust_teacher': Variant('step 1 for robots: what is lifted again has errors and gaps',
                               {'noise': 0.1, 'hidden': 0.5}),
-    'robust_student': Variant('steps 2 and 3 for robots', {}, 'robust_teacher'),
-    'robust': Variant('step 4 for robots: what ships', {'source': 'both', 'release': 0.0}, 'robust_student'),
+    'robust_student': Variant('steps 2 and 3 for robots: what ships', {}, 'robust_teacher'),
+    'robust': Variant('step 4 for robots', {'source': 'both', 'release': 0.0}, 'robust_student'),
 }
-DEPLOYED = 'robust'
+DEPLOYED = 'robust_student'
 
 
 def is_teacher(name: str) -> bool:
