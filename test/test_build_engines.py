@@ -234,6 +234,8 @@ def test_a_parameter_file_asks_for_what_its_nodes_open(tmp_path: Path, monkeypat
     assert asked_for(file, store=spy) == [(network(name, 8, 3, store=spy), 'auto') for name in DEFAULT]
     file.write_text('a: {ros__parameters: {lifter: parts, max_people: 5}}')
     assert [(each.name, each.most) for each, _ in asked_for(file, store=spy)][-1] == ('parts', 5)
+    file.write_text('a: {ros__parameters: {lifter: posenet3d, max_people: 5}}')    # and its spare
+    assert [(each.name, each.most) for each, _ in asked_for(file, store=spy)][-2:] == [('posenet3d', 5), ('lifter', 5)]
     file.write_text('/**/mono_node: {ros__parameters: {stature: 1.8}}')  # nothing about networks: the defaults
     assert asked_for(file, store=spy) == asked_for(config_file('mono.yaml'), store=spy)
 

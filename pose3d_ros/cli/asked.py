@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from pose3d_ros.cli.errors import UserError
-from pose3d_ros.cli.networks import SEARCH, Network, lifter, network
+from pose3d_ros.cli.networks import SEARCH, Network, lifters, network
 from pose3d_ros.detect.detector import DetectSettings
 from pose3d_ros.lift import DEFAULT_LIFTER, LiftModelError, lifter_name
 from pose3d_ros.runtime.engine import PRECISIONS
@@ -39,7 +39,8 @@ def asked_for(path: Path, cameras: int = 1, store: ModelStore | None = None) -> 
             for name in names:
                 name = SEARCH if name == 'blazepose' else str(name)
                 asked[network(name, people, count, store), precision] = None
-            asked[lifter(_lifter(path, section), people, count, store), precision] = None
+            for each in lifters(_lifter(path, section), people, count, store):
+                asked[each, precision] = None
     return list(asked)
 
 

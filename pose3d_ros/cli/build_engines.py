@@ -15,7 +15,7 @@ from pose3d_ros.cli.asked import asked_for
 from pose3d_ros.cli.engines import add_lifter_option
 from pose3d_ros.cli.errors import UserError
 from pose3d_ros.cli.kept_engines import Kept, clear, kept_engines
-from pose3d_ros.cli.networks import DEFAULT, LIFTER, MAX_PEOPLE, MODELS, Network, at_hand, lifter, model_name, network
+from pose3d_ros.cli.networks import DEFAULT, LIFTER, MAX_PEOPLE, MODELS, Network, at_hand, lifters, model_name, network
 from pose3d_ros.cli.progress import progress
 from pose3d_ros.lift import DEFAULT_LIFTER
 from pose3d_ros.runtime.backend import Backend, Target
@@ -89,7 +89,7 @@ def _wanted(args: argparse.Namespace) -> list[tuple[Network, str]]:
         names = args.networks or (at_hand() if args.all else [name for name in DEFAULT if name != LIFTER])
         found = [network(name, args.max_people, args.cameras) for name in names]
         if not (args.networks or args.all):
-            found.append(lifter(args.lifter, args.max_people, args.cameras))
+            found += lifters(args.lifter, args.max_people, args.cameras)
         wanted = [(each, args.precision) for each in found]
     if args.all and (left_out := [name for name in MODELS if name not in {each.name for each, _ in wanted}]):
         print(f'left out, as not fetched: {", ".join(left_out)}', file=sys.stderr)

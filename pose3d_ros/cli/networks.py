@@ -8,8 +8,9 @@ from pathlib import Path
 from pose3d_ros.cli.errors import UserError
 from pose3d_ros.detect.detector import DetectSettings, regions_at_once
 from pose3d_ros.detect.search import BATCH
-from pose3d_ros.lift import DEFAULT_LIFTER, LIFTERS, lifter_file
+from pose3d_ros.lift import BODY_OUTPUTS, DEFAULT_LIFTER, LIFTERS, lifter_file
 from pose3d_ros.runtime.catalogue import CATALOGUE, full_name
+from pose3d_ros.runtime.onnx_header import read_header
 from pose3d_ros.runtime.store import ModelCorrupt, ModelMissing, ModelStore
 
 SEARCH = 'pose_detection'
@@ -61,9 +62,16 @@ def network(name: str, max_people: int, cameras: int, store: ModelStore | None =
                    BATCH if known == SEARCH else max_people if known in OUR_LIFTERS else regions)
 
 
-def lifter(name: str, max_people: int, cameras: int, store: ModelStore | None = None) -> Network:
-    """Return the lifter as the nodes will open it; name: their parameter `lifter`. Errors: see network()."""
-    return replace(network(name, max_people, cameras, store), most=max_people)
+def lifters(name: str, max_people: int, cameras: int, store: ModelStore | None = None) -> list[Network]:
+    """Return what the nodes will open to lift: the lifter and, beside one of bodies, its spare (lift/lifter.py).
+
+    name: their parameter `lifter`. Errors: see network(); EngineError for a file that is no network.
+    """
+    first = replace(network(name, max_people, cameras, store), most=max_people)
+    gives = {output.name for output in read_header(first.path).outputs}
+    if not gives.issuperset(BODY_OUTPUTS):
+        return [first]
+    return [first, replace(network(DEFAULT_LIFTER, max_people, cameras, store), most=max_people)]
 
 
 def model_name(name: str) -> str:
