@@ -113,6 +113,20 @@ def test_the_learning_rate_rises_then_falls() -> None:
             make(wrong).update(loss, next(batches(np.random.default_rng(0))), 0.0)
 
 
+def test_weights_learn_at_their_share_of_the_rate(tmp_path: Path) -> None:
+    run, batch = make(replace(SETTINGS, warm_up=1), rates={'2': 0.0}), next(batches(np.random.default_rng(0)))
+    before = {name: weight.clone() for name, weight in run.network.state_dict().items()}
+    run.update(loss, batch, 0.0)
+    assert {name[0] for name, weight in run.network.state_dict().items() if not torch.equal(weight, before[name])} == {
+        '0'}
+    for group in run.optimiser.param_groups:   # as checkpoints from before there were shares
+        del group['share']
+    run.save(tmp_path / CHECKPOINT)
+    run.load(tmp_path / CHECKPOINT)
+    run.update(loss, batch, 0.5)
+    assert run.step == 2
+
+
 def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
     fit(make(identity={'width': 8}), loss, batches, validate, tmp_path, quiet=True)
     with pytest.raises(CheckpointError, match='other settings .width'):

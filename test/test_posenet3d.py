@@ -391,7 +391,7 @@ def test_what_a_student_begins_with_must_be_there_and_be_it(filmed: Filmed, mode
         train_supervised(filmed[0], filmed[1][:-1], filmed[0], tmp_path, TEACHER)
 
 
-@pytest.mark.parametrize('name', ['teacher_9', 'student_convex', 'finetuned'])
+@pytest.mark.parametrize('name', ['teacher_9', 'student_convex'])
 def test_a_resumed_run_is_the_uninterrupted_one(name: str, filmed: Filmed, model: BodyModel, trained: Path,
                                                 tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     update = Run.update

@@ -307,3 +307,6 @@ def test_bodies_of_another_model_are_refused(folder: Path, runs: Path, tmp_path:
     assert main([*TESTED[:3], str(runs), '--recording', str(folder / 'test.npz'), '--truth',
                  str(folder / 'test_truth.npz'), '--body-model', str(tmp_path / 'other.npz')]) == 1
     assert 'another body model' in capsys.readouterr().err
+    (tmp_path / 'student_convex').symlink_to(runs / 'student_convex')   # nor does step 4 begin with its student
+    assert train(folder, tmp_path, '--variants', 'finetuned', '--body-model', str(tmp_path / 'other.npz')) == 1
+    assert 'another body model' in capsys.readouterr().err

@@ -50,12 +50,9 @@ def export(args: argparse.Namespace) -> int:
     arrays, digest = body_arrays(args.body_model)
     checkpoint = args.out / args.variant / CHECKPOINT
     try:
-        network, settings, _, command = load_student(checkpoint, BodyModel(arrays))
+        network, settings, _, command = load_student(checkpoint, BodyModel(arrays), digest)
     except CheckpointError as error:
         raise UserError(str(error)) from error
-    if settings.body_model not in ('', digest):
-        raise UserError(f'{checkpoint} was trained with another body model than {args.body_model}; give that one with '
-                        '--body-model')
     lifter = export_posenet3d.make_lifter(network)
     lines = _calibrate(lifter, args)
     path = args.onnx or args.out / 'posenet3d.onnx'

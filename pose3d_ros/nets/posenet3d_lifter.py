@@ -111,13 +111,13 @@ class PoseNet3DLifter(nn.Module):
         self.register_buffer('rests', rests, persistent=False)
         # Errors in statures, before the turned camera: variances of joints that rest on what was not all seen, and of
         # those that do, (2, 17, 9); of the distance, relative, of people not seen whole, and of others. Statures per
-        # unit of length of BONES.
+        # unit of length of CHAIN.
         self.spread: Tensor
         self.register_buffer('spread', (0.05 ** 2 * torch.eye(3)).flatten().repeat(2, len(HUMAN17), 1))
         self.depth_variance: Tensor
         self.register_buffer('depth_variance', torch.full((2,), 0.05 ** 2))
         self.bones: Tensor
-        self.register_buffer('bones', torch.full((len(BONES),), 1 / len(BONES)))
+        self.register_buffer('bones', torch.full((len(CHAIN),), 1 / len(CHAIN)))
 
     def forward(self, rays: Tensor, confidence: Tensor, stature: Tensor) -> tuple[Tensor, ...]:
         look = self.look(rays, confidence)
@@ -193,7 +193,7 @@ class PoseNet3DLifter(nn.Module):
 
     def statures_per_unit(self, said: Said) -> Tensor:
         """Return (N, 1): how many statures a unit is."""
-        starts, ends = zip(*BONES)
+        starts, ends = zip(*CHAIN)
         bones = (said.joints[:, list(starts)] - said.joints[:, list(ends)]).square().sum(dim=2).sqrt()
         body, chain = said.tall, bones @ self.bones[:, None]
         units = {'body': lambda: body, 'chain': lambda: chain, 'both': lambda: (body * chain).sqrt()}[self.size]()
@@ -256,7 +256,7 @@ class PoseNet3DLifter(nn.Module):
 
 
 # Of what a person's stature is made in the image, for size 'chain'.
-BONES = tuple((JOINTS.index(a), JOINTS.index(b)) for a, b in (
+CHAIN = tuple((JOINTS.index(a), JOINTS.index(b)) for a, b in (
     ('left_hip', 'left_knee'), ('right_hip', 'right_knee'), ('left_knee', 'left_ankle'), ('right_knee', 'right_ankle'),
     ('left_shoulder', 'left_hip'), ('right_shoulder', 'right_hip'), ('neck', 'ears')))
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pose3d_ros.lift import BODY_OUTPUTS, ENGINE_OUTPUTS, INFERRED_FROM, INPUTS, REQUIRED_INPUTS, input_points
 from pose3d_ros.nets.posenet3d import JOINTS
-from pose3d_ros.nets.posenet3d_lifter import BONES, SIZES, PoseNet3DLifter
+from pose3d_ros.nets.posenet3d_lifter import CHAIN, SIZES, PoseNet3DLifter
 from pose3d_ros.skeleton import HUMAN17
 from pose3d_ros.stature import stature as stature_of
 from pose3d_ros.train.body import PELVIS
@@ -37,11 +37,10 @@ LEAST_SD = 0.01     # statures
 NORMAL = 1.645      # standard deviations of a normal distribution within which SHARE lies
 
 
-def make_lifter(network: StudentTraining, frame: int | None = None, size: str = 'body',
-                repeat: int | None = None) -> PoseNet3DLifter:
+def make_lifter(network: StudentTraining) -> PoseNet3DLifter:
     """Return teacher and student as one lifter; how sure it is, is not known before it is calibrated."""
     rests_on = [[INPUTS.index(name) for name in INFERRED_FROM.get(joint, (joint,))] for joint in HUMAN17.joints]
-    return PoseNet3DLifter(network.net, network.adaptation, network.model, rests_on, frame, size, repeat).eval()
+    return PoseNet3DLifter(network.net, network.adaptation, network.model, rests_on).eval()
 
 
 @torch.no_grad()
@@ -64,7 +63,7 @@ def set_bones(lifter: PoseNet3DLifter, mocap: Mocap) -> None:
     joints = (input_points() @ mocap.positions)                                     # (N, 13, 3)
     joints = np.concatenate([joints, joints[:, [JOINTS.index('left_shoulder'), JOINTS.index('right_shoulder')]].mean(
         axis=1, keepdims=True)], axis=1)
-    starts, ends = zip(*BONES)
+    starts, ends = zip(*CHAIN)
     share = np.array([0.5 if JOINTS[a].startswith(('left', 'right')) else 1.0 for a in starts])
     chain = np.linalg.norm(joints[:, list(starts)] - joints[:, list(ends)], axis=-1) @ share
     lifter.bones.copy_(torch.from_numpy(share * np.mean(stature_of(mocap.positions) / chain)))

@@ -90,7 +90,7 @@ class Run:
     def update(self, loss: Loss, batch: Batch, progress: float) -> float:
         """Take one step; progress 0..1 sets the learning rate. Return the loss."""
         for group in self.optimiser.param_groups:
-            group['lr'] = group['share'] * self.settings.learning_rate * learning_rate_factor(
+            group['lr'] = group.get('share', 1.0) * self.settings.learning_rate * learning_rate_factor(
                 self.settings, self.step, progress)
         self.network.train()
         value = loss(self.network, {name: torch.from_numpy(array).to(self.device) for name, array in batch.items()})

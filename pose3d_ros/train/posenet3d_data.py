@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 
 from pose3d_ros.lift import input_points
 from pose3d_ros.nets.posenet3d import HIPS, SHOULDERS
+from pose3d_ros.nets.posenet3d_clips import IN_FRONT
 from pose3d_ros.nets.window import facing
 from pose3d_ros.train.recording import Recording
-
-NEAREST = 0.05   # of directions, along the axis of a camera turned to a person: in front of it
 
 
 def joint_points() -> NDArray[np.float64]:
@@ -74,14 +73,15 @@ def clips_of(recording: Recording) -> Clips:
 def turned(rays: NDArray, known: NDArray[np.bool_]) -> tuple[NDArray, NDArray[np.bool_], NDArray]:
     """Return rays (..., 14, 2) against the root as by a camera turned to it, what is seen, and the turn (..., 3, 3).
 
-    rays (..., 14, 2), known (..., 14). A person without both hips has no root: nothing is seen of it.
+    rays (..., 14, 2), known (..., 14). A person without both hips has no root: nothing is seen of it. For robots
+    nets/posenet3d_clips.look does the same (a test compares).
     """
     root = rays[..., HIPS, :].mean(axis=-2)
     whole = known[..., HIPS[0]] & known[..., HIPS[1]]
     turn = facing(torch.from_numpy(np.where(whole[..., None], root, 0).reshape(-1, 2))).numpy()
     turn = turn.reshape(*root.shape[:-1], 3, 3)
     ways = np.concatenate([rays, np.ones_like(rays[..., :1])], axis=-1) @ np.swapaxes(turn, -1, -2)
-    flat = ways[..., :2] / np.maximum(ways[..., 2:], NEAREST)
+    flat = ways[..., :2] / np.maximum(ways[..., 2:], IN_FRONT)
     flat = flat - flat[..., HIPS, :].mean(axis=-2, keepdims=True)
     seen = known & whole[..., None]
     return np.where(seen[..., None], flat, 0), seen, turn

@@ -184,10 +184,12 @@ def train_student(recording: Recording, validation: Recording, begin: Path, out:
     """Train in `out`: continue from its checkpoint if there is one, stop after the steps or minutes.
 
     begin: checkpoint of the teacher (step 1); of a trained student for step 4 (source 'both'). Of a teacher's
-    checkpoint, 'direct' takes the settings of the network alone. Raises CheckpointError and TrainingError.
+    checkpoint, 'direct' takes the settings of the network alone. Raises CheckpointError (also for a student of another
+    body model) and TrainingError.
     """
     state = read_checkpoint(begin)
     teacher = teacher_settings(state, begin)
+    _check_body_model(state, begin, settings.body_model)
     torch.manual_seed(settings.loop.seed)
     network = StudentTraining(teacher, settings, model)
     if settings.source != 'direct':
@@ -223,6 +225,13 @@ def teacher_settings(state: dict, path: Path) -> TeacherSettings:
         return replace(TeacherSettings(), **{name: told[name] for name in asdict(TeacherSettings()) if name != 'loop'})
     except (KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f'{path} is not a checkpoint of PoseNet3D ({error})') from error
+
+
+def _check_body_model(state: dict, path: Path, digest: str) -> None:
+    """Raise CheckpointError if a checkpoint's student was trained with another body model; '' knows none."""
+    known = state['identity'].get('body_model', '')
+    if known and digest and known != digest:
+        raise CheckpointError(f'{path} was trained with another body model: give its file (--body-model)')
 
 
 def _begin(network: StudentTraining, state: dict, path: Path) -> None:
@@ -264,10 +273,15 @@ def branches(network: StudentTraining, clips: Clips, moments: NDArray, views: ND
     return first, second
 
 
-def load_student(path: Path, model: BodyModel) -> tuple[StudentTraining, StudentSettings, TeacherSettings, str]:
-    """Return the networks of a checkpoint, how they were trained, and the command. Raises CheckpointError."""
+def load_student(path: Path, model: BodyModel,
+                 digest: str = '') -> tuple[StudentTraining, StudentSettings, TeacherSettings, str]:
+    """Return the networks of a checkpoint, how they were trained, and the command.
+
+    digest: of the body model's file. Raises CheckpointError, also where another one was trained with.
+    """
     state = read_checkpoint(path)
     teacher = teacher_settings(state, path)
+    _check_body_model(state, path, digest)
     try:
         known = {name: state['identity'][name] for name in asdict(StudentSettings()) if name != 'loop'}
         settings = replace(StudentSettings(), **known)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pose3d_ros.nets.body_model import BodyModel
 from pose3d_ros.nets.posenet3d import HIPS, JOINTS, Body, PoseNet3D, normalised
 from pose3d_ros.skeleton import LIMBS12
-from pose3d_ros.train.loop import CHECKPOINT, CheckpointError, read_checkpoint
+from pose3d_ros.train.loop import CHECKPOINT, read_checkpoint
 from pose3d_ros.train.metrics import mblstd, procrustes
 from pose3d_ros.train.posenet3d import load_teacher
 from pose3d_ros.train.posenet3d_data import Clips, clips_of, joint_points
@@ -61,9 +61,7 @@ def load_variants(folder: Path, model: BodyModel, digest: str = '') -> dict[str,
         if is_teacher(name):
             net, teacher, _ = load_teacher(path)
         else:
-            student, settings, teacher, _ = load_student(path, model)
-            if settings.body_model and digest and settings.body_model != digest:
-                raise CheckpointError(f'{path} was trained with another body model: give its file (--body-model)')
+            student, _, teacher, _ = load_student(path, model, digest)
             net = student.net
         state = read_checkpoint(path)
         found[name] = TrainedVariant(name, net.eval(), student, int(state['step']), float(state['seconds']),
