@@ -56,9 +56,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with films of motion capture: train, val, test (true 2D) and detected, each with its truth."""
     folder = Path(tmp_path_factory.mktemp('films'))
     data = write_mocap(folder / 'walk.npz', 40)
-    for name, split, errors in (('train', 'train', 'none'), ('val', 'val', 'none'), ('test', 'test', 'none'),
-                                ('detected', 'test', 'blazepose_full')):
-        assert main(['record', '--data', str(data), '--split', split, '--takes', '1', '--errors', errors, '--out',
+    for name, split, *more in (('train', 'train', '--errors', 'none'), ('test', 'test', '--errors', 'none'),
+                               ('val', 'val', '--errors', 'none', '--heights', '1', '2', '--distances', '4', '6'),
+                               ('detected', 'test', '--memory', '0.25')):
+        assert main(['record', '--data', str(data), '--split', split, '--takes', '1', *more, '--out',
                      str(folder / f'{name}.npz'), '--truth', str(folder / f'{name}_truth.npz')]) == 0
     return folder
 
@@ -108,6 +109,17 @@ def test_from_recordings_to_tables_and_pictures(folder: Path, runs: Path, tmp_pa
     for name in ('monsters', 'adaptation', 'smoothness', 'mpjve'):
         picture = cv2.imread(str(tmp_path / 'drawn' / f'{name}.png'))
         assert picture is not None and picture.std() > 5, name
+
+
+def test_recordings_are_made_as_asked(folder: Path) -> None:
+    poses = load_recording(folder / 'val.npz').camera_T_world
+    centres = -np.einsum('vji,vj->vi', poses[:, :3, :3], poses[:, :3, 3])
+    np.testing.assert_allclose(np.sort(centres[:, 2]), [1.125, 1.375, 1.625, 1.875])
+    np.testing.assert_allclose(np.sort(np.linalg.norm(centres[:, :2], axis=1)), [4.25, 4.75, 5.25, 5.75])
+    exact, errs = (load_recording(folder / f'{name}.npz').rays for name in ('test', 'detected'))
+    np.testing.assert_array_equal(load_truth(folder / 'test_truth.npz'), load_truth(folder / 'detected_truth.npz'))
+    error = np.linalg.norm(errs - exact, axis=-1)                    # mostly that of the frame before: 13 of 15 frames
+    assert (np.abs(np.diff(error, axis=0)) < 0.2 * error[:-1]).mean() > 0.7
 
 
 def test_a_run_opens_the_two_recordings_and_the_body_model(folder: Path, tmp_path: Path) -> None:
@@ -245,12 +257,14 @@ def test_joints_in_the_body_are_those_that_are_compared(kind: str, model: BodyMo
     turns = torch.linalg.matrix_exp(torch.randn(2, 1, 24, 3, 3, generator=torch.Generator().manual_seed(0)))
     turns = torch.linalg.qr(turns)[0]
     body = Body(turns * torch.linalg.det(turns)[..., None, None], torch.ones(2, SHAPES), torch.full((2, 1), 1.5))
-    joints = joints_in_body(student, body)
-    with torch.no_grad():
-        expected = student.adaptation(model, body)
-    torch.testing.assert_close(1.5 * (joints - middle(joints)), expected, atol=1e-4, rtol=0)
     own, learned = rest_joints(student)
     assert np.abs(own - learned).max() < 0.005
+    with torch.no_grad():
+        for weight in student.adaptation.parameters():               # as if it had learnt
+            weight += 0.1 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(1))
+        expected = student.adaptation(model, body)
+    joints = joints_in_body(student, body)
+    torch.testing.assert_close(1.5 * (joints - middle(joints)), expected, atol=1e-4, rtol=0)
 
 
 def test_what_is_inside_a_body_and_how_far_off_the_rest_is(model: BodyModel) -> None:
@@ -291,6 +305,7 @@ TESTED = ['evaluate', 'posenet3d', '--runs', 'none', '--recording', 'test.npz', 
     (['train', 'posenet3d', '--recording', 'train_truth.npz', *ASKED[2:]], 'pose3d record'),
     (['train', 'posenet3d', *ASKED, '--variants', 'supervised', '--truth', 'test.npz'], 'truth'),
     (TESTED, 'train first'),
+    (['record', '--data', 'walk.npz', '--out', 'a.npz', '--distances', '2', '6'], 'at least'),
 ])
 def test_mistakes_are_told_in_one_line(words: list[str], told: str, folder: Path, monkeypatch: pytest.MonkeyPatch,
                                        capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 
 # That of train/posenet3d_variants.py, which would bring PyTorch with it; a test compares.
 DEPLOYED = 'robust_student'
-STUDENTS = tuple(name for name in VARIANTS if name.startswith('student') or name in ('finetuned', 'robust_student',
-                                                                                     'robust'))
+STUDENTS = tuple(name for name in VARIANTS if 'student' in name or name in ('finetuned', 'robust'))
 CALIBRATION, LABORATORY, SEED = 8192, 4096, 3000
 ERRORS = 'blazepose_full'
 

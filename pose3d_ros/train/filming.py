@@ -29,11 +29,11 @@ class Film:
     """Where cameras stand and what they get wrong. World: z up, floor at 0, the middle of the place at the origin.
 
     cameras stand evenly around, distance_m from the middle and height_m high (both from one value to another, spread
-    over them alike), looking at look_at_m above it. Every clip
-    is filmed `takes` times, each time somewhere up to area_m from the middle, turned anywhere, by a body varied as
-    `body` says. focal_px; occlusion: how many times larger the errors of joints are that the body itself hides; their
-    confidence lies in hidden_confidence, that of others in seen_confidence. memory_s: a detector errs alike from frame
-    to frame; the chance that an error is still the same one falls to 1/e in this time (0: drawn anew in every frame).
+    over them alike), looking at look_at_m above it. Every clip is filmed `takes` times, each time somewhere up to
+    area_m from the middle, turned anywhere, by a body varied as `body` says. focal_px; occlusion: how many times larger
+    the errors of joints are that the body itself hides; their confidence lies in hidden_confidence, that of others in
+    seen_confidence. memory_s: a detector errs alike from frame to frame; the chance that an error is still the same one
+    falls to 1/e in this time (0: drawn anew in every frame).
     """
 
     cameras: int = 4
