@@ -2,7 +2,8 @@
 """Fill the tables of docs/posenet3d.md from docs/results/posenet3d.json:    python benchmarks/posenet3d_page.py
 
 The figures are those that `python benchmarks/results.py keep --part tables posenet3d pose3d evaluate posenet3d ...`
-kept, of short trainings with --part losses --prefix short_; a table whose figures are not there stays out.
+kept; of short trainings with --part losses --prefix short_; of students without a regulariser with --part regularisers
+--prefix reg_. A table whose figures are not there stays out.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ PAPER_P = {'teacher_9': '50.6', 'finetuned_lifted': '46.7', 'average': '47.0', '
 STUDENTS = {'student_direct': 're-projection alone', 'student_direct_adapted': 're-projection, joints adapted',
             'student_distilled': 'taught, joints of the model', 'student_linear': 'taught, equation 6',
             'student_convex': 'taught, joints adapted', 'finetuned': 'after step 4',
-            'student_no_pose': 'taught, adapted, without equation 8',
-            'student_no_shape': 'taught, adapted, without L_beta'}
+            'reg_student_no_pose': 'taught, adapted, without equation 8',
+            'reg_student_no_shape': 'taught, adapted, without L_beta'}
 PAPER_STUDENTS = {'student_direct': '124.8', 'student_direct_adapted': '92.5', 'student_distilled': '70.2',
                   'student_linear': '108.4', 'student_convex': '63.7', 'finetuned': '60.5'}
 LOSSES = {'teacher_9': 'all', 'no_consistency': 'without equation 2', 'no_smooth': 'without equation 3',
