@@ -125,7 +125,8 @@ class EvenPast(_Moments):
     def __init__(self, joints: int, step_s: float, frames: int) -> None:
         """step_s: s between frames of a window; frames: how many those are, with the newest."""
         reach = (frames - 1) * step_s
-        super().__init__(joints, _DENSE * step_s, max(math.ceil((frames - 1) / _DENSE), 1), 4 * reach + 4 * GAP_S)
+        # One more than fit into the reach: the newest that is kept may be about as new as the image itself.
+        super().__init__(joints, _DENSE * step_s, math.ceil((frames - 1) / _DENSE) + 1, 4 * reach + 4 * GAP_S)
         self.ages: Floats = (step_s * np.arange(frames)).astype(np.float32)
 
     def __call__(self, ids: Sequence[int], rays: Floats, confidence: Floats, stamp_ns: int) -> Windows:

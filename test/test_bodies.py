@@ -259,6 +259,8 @@ def test_a_lifter_without_bodies_has_no_topics_of_them_and_reads_no_model(ros: N
         bench.expect_people()
         wait_for(lambda: bench.tester.count_publishers(f'{bench.namespace}/markers'))
         assert not any(bench.tester.count_publishers(f'{bench.namespace}/{topic}') for topic in ('bodies', 'mesh'))
+        told = {pair.key: pair.value for pair in bench.status('pipeline').values}
+        assert told['body_model'] == 'not read: the lifter gives no bodies'
 
 
 def test_without_meshes_the_file_of_the_model_is_not_needed(ros: None) -> None:

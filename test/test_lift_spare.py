@@ -183,6 +183,8 @@ def test_only_who_is_the_same_person_and_was_just_seen_is_handed_over() -> None:
     hand([1], first[:1], spare[:1], 2 * S)
     hand.reset()
     assert (hand([1], none[:1], spare[:1], 2 * S + FRAME) == 0).all()
+    hand([1], first[:1], spare[:1], 1000 * S)
+    assert (hand([1], none[:1], spare[:1], S) == 0).all()    # time went back
 
 
 def test_a_body_goes_where_its_person_is_handed_over_to(lifter: Lifter) -> None:

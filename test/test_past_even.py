@@ -39,6 +39,15 @@ def test_a_steady_motion_is_shown_as_it_was_at_any_rate(rate: float, step_s: flo
     assert (confidence == 0.5).all() and rays.shape == (1, STEPS, 3, 2)
 
 
+@pytest.mark.parametrize('rate', [62.5, 125])
+def test_the_oldest_step_is_there_though_frames_come_as_close_as_they_are_kept(rate: float) -> None:
+    past, wanted = EvenPast(3, 0.08, STEPS), 0.08 * np.arange(STEPS)
+    for number in range(int(2 * rate)):
+        rays, _, _ = show(past, number / rate, number / rate)
+        if number > rate:
+            np.testing.assert_allclose(rays[0, :, 0, 0], number / rate - wanted, atol=2e-6)
+
+
 def test_frames_at_the_steps_themselves_are_shown_as_they_are() -> None:
     past = EvenPast(3, 0.1, 4)
     for number in range(6):

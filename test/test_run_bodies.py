@@ -27,8 +27,10 @@ from pose3d_ros.body_model import JOINTS, MANNEQUIN, BodyModel
 from pose3d_ros.body_model_file import write_body_arrays
 from pose3d_ros.calibration import CalibratedCamera, save_calibration
 from pose3d_ros.camera import Camera
+from pose3d_ros.cli import picture
 from pose3d_ros.cli.bodies import Bodies
 from pose3d_ros.cli.body_export import scene_of, stage_of
+from pose3d_ros.cli.fused_picture import in_camera as turned_person
 from pose3d_ros.cli.main import main
 from pose3d_ros.cli.recording import FILES
 from pose3d_ros.cli.video import VideoReader, VideoWriter
@@ -289,6 +291,35 @@ def table_of(bodies: list[tuple[float, int, BodyPose, float]]) -> Bodies:
     for seconds, id_, body, height in bodies:
         collected.add(round(seconds * 1e9), [person(id_, body, height), person(9, None)])
     return collected
+
+
+def test_few_frames_a_second_are_no_absence_and_two_that_lack_are(small: BodyModel) -> None:
+    def times(fps: float, frames: list[int]) -> list[list[float]]:
+        table = table_of([(number / fps, 1, in_camera(in_world(1, number)), 1.75) for number in frames]).table()
+        scene = scene_of(table, small, stage_of(CalibratedCamera(CAMERA), None), fps)
+        assert scene.left_out == 0
+        return [[round(time * fps, 6) for time in piece.times] for _, actor in scene.actors for piece in actor.pieces]
+
+    for fps in (0.5, 1.0, 2.0):
+        assert times(fps, [0, 1, 2, 4, 5, 6]) == [[0, 1, 2, 3, 4, 5, 6]]
+        assert times(fps, [0, 1, 2, 5, 6, 7]) == [[0, 1, 2], [5, 6, 7]]
+    assert times(10.0, [0, 1, 2, 7, 8]) == [list(range(9))]
+
+
+def test_who_is_turned_for_a_picture_leaves_the_body_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    given, drawn = person(1, in_camera(in_world(1, 0))), []
+    assert turned_person(given, PLACE).body is None
+
+    def draw_view(people: list[Person3D], view: str, size: tuple[int, int], bounds: object) -> NDArray[np.uint8]:
+        drawn.extend(people)
+        return np.zeros((size[1], size[0], 3), dtype=np.uint8)
+
+    monkeypatch.setattr(picture, 'draw_view', draw_view)
+    moment = picture.Moment(0, np.zeros((24, 32, 3), dtype=np.uint8), [given])
+    for levelled, kept in ((PLACE[:3, :3], False), (None, True)):
+        drawn.clear()
+        picture.draw_picture([moment], levelled)
+        assert drawn and all((one.body is not None) == kept for one in drawn)
 
 
 def test_a_person_has_one_size_and_stays_where_the_image_shows_it(model: BodyModel) -> None:

@@ -21,7 +21,8 @@ from pose3d_ros.mesh_files import Y_UP_FROM_Z_UP, BodyMotion, resampled, write_b
 from pose3d_ros.mesh_gltf import Actor, write_glb
 from pose3d_ros.records import GroundPlane
 
-GAP_S = 0.5        # somebody who is not seen for longer was away; over less, the motion goes on
+# Somebody who is not seen for longer was away; over less, the motion goes on. One frame left out is never an absence.
+GAP_S, GAP_FRAMES = 0.5, 2.5
 FEWEST_FRAMES = 3  # of an appearance, to be told from a mistake of the detector
 GLB, OBJ = 'bodies.glb', 'obj'
 
@@ -87,12 +88,13 @@ def scene_of(table: BodyTable, model: BodyModel, stage: Stage, fps: float) -> Sc
 
     Shape, scale and stature of a person are the medians over all frames. A frame in which the person was taken to be
     of another stature is brought to this one along the lines of sight: so it stays where the image shows it. Gaps up to
-    GAP_S are bridged; over longer ones there is nobody. Appearances of less than FEWEST_FRAMES are left out.
+    GAP_S (or of a frame) are bridged; over longer ones there is nobody. Appearances of less than FEWEST_FRAMES are left
+    out.
     """
-    actors, left_out = [], 0
+    actors, left_out, gap_ns = [], 0, 1e9 * max(GAP_S, GAP_FRAMES / fps)
     for id_ in np.unique(table.ids).tolist():
         rows = np.flatnonzero(table.ids == id_)
-        starts = np.flatnonzero(np.diff(table.stamps_ns[rows]) > GAP_S * 1e9) + 1
+        starts = np.flatnonzero(np.diff(table.stamps_ns[rows]) > gap_ns) + 1
         appearances = np.split(rows, starts)
         kept = [part for part in appearances if len(part) >= FEWEST_FRAMES]
         left_out += len(appearances) - len(kept)

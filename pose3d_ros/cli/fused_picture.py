@@ -26,10 +26,10 @@ _GAP, _PAPER, _DARK = 4, 255, 40
 
 
 def in_camera(person: Person3D, camera_T_world: Floats) -> Person3D:  # noqa: N803 (a_T_b: maps b to a)
-    """Return a person of the world in the optical frame of a camera; camera_T_world (4, 4)."""
+    """Return a person of the world, without a body, in the optical frame of a camera; camera_T_world (4, 4)."""
     turn = camera_T_world[:3, :3]
     return replace(person, position=person.position @ turn.T + camera_T_world[:3, 3],
-                   velocity=person.velocity @ turn.T, covariance=turn @ person.covariance @ turn.T)
+                   velocity=person.velocity @ turn.T, covariance=turn @ person.covariance @ turn.T, body=None)
 
 
 def as_seen(person: Person3D, camera: Camera) -> Person2D:

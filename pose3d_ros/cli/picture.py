@@ -51,7 +51,7 @@ def draw_picture(moments: Sequence[Moment], levelled: NDArray[np.float64] | None
     if not moments:
         raise ValueError('no moments to draw')
     if levelled is not None:
-        moments = [replace(moment, people=[replace(person, position=person.position @ levelled.T)
+        moments = [replace(moment, people=[replace(person, position=person.position @ levelled.T, body=None)
                                            for person in moment.people]) for moment in moments]
     bounds = Bounds.around([person for moment in moments for person in moment.people])
     start = moments[0].stamp_ns

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pose3d_ros.skeleton import HUMAN17
 
 FADES_S = 0.5      # in this time what two networks disagree by fades to 1/e: a robot should see nobody dash
-FORGET_S = 0.5     # an id that was not seen for this time begins anew
+FORGET_S = 0.5     # an id that was not seen for this time begins anew, as does one that was seen later
 
 _PELVIS = HUMAN17.index('pelvis')
 
@@ -49,7 +49,7 @@ class Handover:
         That is the first, or the spare one where the first is NaN. People with id 0 stay, as does who is NaN in both.
         """
         self._people = {id_: person for id_, person in self._people.items()
-                        if stamp_ns - person.stamp_ns < FORGET_S * 1e9}
+                        if 0 <= stamp_ns - person.stamp_ns < FORGET_S * 1e9}
         moved = np.zeros(first.shape)
         for row, id_ in enumerate(ids):
             placed = [bool(np.isfinite(answer[row].sum())) for answer in (first, spare)]

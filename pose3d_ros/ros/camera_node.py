@@ -109,6 +109,8 @@ class CameraNode(ManagedNode):
                          'lifter': values['lifter'], 'ground': floor.source}
         if bodies is not None:
             facts.details['body_model'] = bodies.model[0]
+        elif values['body_model']:
+            facts.details['body_model'] = 'not read: the lifter gives no bodies'
         facts.runtime = values['runtime']
         self.get_logger().info(f'configured: {facts.details}')
 
