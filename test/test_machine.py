@@ -7,6 +7,7 @@ import pytest
 torch = pytest.importorskip('torch', reason='training needs PyTorch: make train-env')
 
 from pose3d_ros.nets.machine import DROPOUT, LAYERS, Machine, MinMax, Projector  # noqa: E402
+from pose3d_ros.nets.machine_images import Adaptation, ImageMachine, PoseNet2D, as_input  # noqa: E402
 
 torch.set_num_threads(1)  # the networks here are too small for more
 FEATURES, WIDTH = 46, 24
@@ -122,3 +123,39 @@ def test_xavier_weights_and_a_memory_that_remembers_at_first() -> None:
     torch.testing.assert_close(forget, torch.ones(WIDTH))
     bound = (6 / (FEATURES + 1 + WIDTH)) ** 0.5
     assert 0.8 * bound < machine().encoder[0].weight.abs().max() <= bound
+
+
+# --- images ----------------------------------------------------------------------------------------------------------
+
+def test_the_sub_network_is_that_of_table_1() -> None:
+    with torch.device('meta'):   # shapes alone: the real one has 30 million weights
+        network = PoseNet2D(17)
+        features, joints2d = network(torch.empty(1, 3, 368, 368))
+        adapted = Adaptation(128, 46, 1024)(features)
+    assert (features.shape, joints2d.shape, adapted.shape) == ((1, 128, 46, 46), (1, 17, 2), (1, 1024))
+    convolutions = [layer for layer in network.layers if isinstance(layer, torch.nn.Conv2d)]
+    assert [layer.out_channels for layer in convolutions] == [
+        64, 64, 128, 128, 256, 256, 256, 256, 512, 512, 256, 256, 256, 256, 128]
+    assert {layer.kernel_size for layer in convolutions} == {(3, 3)}
+    assert {layer.stride for layer in convolutions} == {(1, 1)}
+
+
+@pytest.mark.parametrize('size', [32, 64, 72])
+def test_images_frame_by_frame_are_the_clip(size: int) -> None:
+    torch.manual_seed(0)
+    network = ImageMachine(size=size, narrow=16, width=WIDTH).eval()
+    images = as_input(torch.randint(0, 256, (2, 3, size, size, 3), dtype=torch.uint8))
+    state, said = network.start(2), []
+    with torch.no_grad():
+        found = network.clip(images)
+        for frame in range(3):
+            pose, joints2d, state = network(images[:, frame], state)
+            said.append((pose, joints2d))
+    torch.testing.assert_close(torch.stack([pose for pose, _ in said], dim=1), found.steps.pose)
+    torch.testing.assert_close(torch.stack([joints2d for _, joints2d in said], dim=1), found.joints2d)
+    assert found.steps.projected.shape == found.joints2d.shape == (2, 3, 17, 2)
+
+
+def test_images_that_cannot_be_halved_are_refused() -> None:
+    with pytest.raises(ValueError, match='multiples'):
+        PoseNet2D(17, size=60)
