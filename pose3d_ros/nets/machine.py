@@ -45,11 +45,13 @@ class MinMax(nn.Module):
         return values * self.span + self.low
 
     @torch.no_grad()
-    def fit(self, values: Tensor) -> None:
-        """Take the extremes of values (..., axes)."""
-        flat = values.reshape(-1, len(self.low))
-        self.low.copy_(flat.amin(dim=0))
-        self.span.copy_((flat.amax(dim=0) - self.low).clamp(min=1e-6))
+    def fit(self, values: Tensor, beyond: float = 0.0) -> None:
+        """Take the extremes of values (..., axes), but for a share of them beyond either: people may be very near."""
+        flat = values.reshape(-1, len(self.low)).sort(dim=0).values
+        last = len(flat) - 1
+        low, high = flat[round(beyond * last)], flat[round((1 - beyond) * last)]
+        self.low.copy_(low)
+        self.span.copy_((high - low).clamp(min=1e-6))
 
 
 class Memory(nn.Module):
@@ -244,16 +246,23 @@ class Machine(nn.Module):
         values, state = self.transformer.step(self.encoder(_shown(features, since)), state)
         return self.projector.posed(values), state
 
+    def lift(self, features: Tensor, since: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return Psi_T's pose (N, T, K, 3) of clips, and the hidden values (N, T, width); arguments as in clip."""
+        values, hidden, _ = self.transformer(self.encoder(_shown(features, since[..., None])), state)
+        return self.projector.posed(values).reshape(*features.shape[:2], self.projector.joints, 3), hidden
+
+    def tell(self, hidden: Tensor) -> Tensor | None:
+        """Return joints in the image (N, T, J, 2) without projecting, where there is a layer for it."""
+        if self.teller is None:
+            return None
+        told = self.teller(hidden).reshape(*hidden.shape[:2], self.projector.points, 2)
+        return self.projector.flat_range.back(told)
+
     def clip(self, features: Tensor, since: Tensor, state: Tensor | None = None) -> Steps:
         """Return everything for clips: features (N, T, F), oldest frame first, since (N, T) s."""
-        values, hidden, _ = self.transformer(self.encoder(_shown(features, since[..., None])), state)
-        projector, shape = self.projector, (*features.shape[:2], self.projector.joints, 3)
-        pose = projector.posed(values).reshape(shape)
-        # Psi_T learns from equation 6 and, in the end, from 7, through Psi_C: train/machine.py detaches what it must.
-        regressed = projector.regress(pose)
-        told = None if self.teller is None else projector.flat_range.back(
-            self.teller(hidden).reshape(*shape[:2], projector.points, 2))
-        return Steps(pose, regressed, projector.project(regressed), told)
+        pose, hidden = self.lift(features, since, state)
+        regressed = self.projector.regress(pose)
+        return Steps(pose, regressed, self.projector.project(regressed), self.tell(hidden))
 
     def folded(self) -> Machine:
         """Return a copy for export."""
@@ -268,13 +277,18 @@ def _shown(features: Tensor, since: Tensor) -> Tensor:
 
 
 def xavier(network: nn.Module) -> None:
-    """Initialise weights as published (Glorot, Bengio 2010); LSTM layers begin by remembering."""
+    """Initialise weights as published (Glorot, Bengio 2010); LSTM layers begin by remembering.
+
+    A Psi_C that says what to add begins by adding little.
+    """
     for name, parameter in network.named_parameters():
         if parameter.dim() > 1:
             nn.init.xavier_uniform_(parameter)
         elif 'bias' in name and 'norm' not in name:
             nn.init.zeros_(parameter)
     for module in network.modules():
+        if isinstance(module, Regression) and module.skip:
+            nn.init.normal_(module.second.weight, std=0.01)
         if isinstance(module, nn.LSTM):
             with torch.no_grad():
                 for layer in range(LAYERS):

@@ -1,4 +1,4 @@
-"""The 3D Human Pose Machine on images: the 2D pose sub-network and the transformer module that begins with its features.
+"""The 3D Human Pose Machine on images: the 2D pose sub-network, and the transformer module that begins with it.
 
 Wang, Lin, Jiang, Qian, Wei: 3D Human Pose Machines with Self-supervised Learning, table 1 and sections 3.1, 3.2, 3.4.
 Crops of 368 px become 128 features of 46 x 46 cells, from which a fully connected layer tells joints in the image
