@@ -52,6 +52,7 @@ def bodies(count: int, rng: np.random.Generator) -> np.ndarray:
 
 
 @lru_cache(maxsize=8)
+@torch.enable_grad()
 def projector(width: int = 48, skip: bool = False) -> Projector:
     """Return a folded projector that has learnt a little what it is for."""
     torch.manual_seed(3)
@@ -63,8 +64,8 @@ def projector(width: int = 48, skip: bool = False) -> Projector:
     flat = flat / flat.square().sum(dim=(1, 2), keepdim=True).div(13).sqrt()
     module.pose_range.fit(poses)
     module.flat_range.fit(flat)
-    optimiser = torch.optim.Adam(module.parameters(), 3e-3)
-    for step in range(200):
+    optimiser = torch.optim.Adam(module.parameters(), 5e-3)
+    for step in range(120):
         rows = slice(64 * (step % 32), 64 * (step % 32) + 64)
         regressed = module.regress(poses[rows])
         off = module.project(regressed) - flat[rows]
