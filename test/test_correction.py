@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -32,13 +31,19 @@ from pose3d_ros.nets.correction import (  # noqa: E402
 from pose3d_ros.nets.machine import Projector, xavier  # noqa: E402
 from pose3d_ros.nets.window import distance, place  # noqa: E402
 from pose3d_ros.skeleton import HUMAN17  # noqa: E402
-from pose3d_ros.train.onnx_file import OPSET  # noqa: E402
+from pose3d_ros.train.export_correction import (  # noqa: E402
+    INPUT_NAMES,
+    OUTPUT_NAMES,
+    by_autograd,
+    export,
+    milliseconds,
+    parity,
+)
 
 torch.set_num_threads(1)
 FORMS = ('learned', 'pinhole', 'direct')
 # Neither ends early nor discards.
 FREE = CorrectionSettings(rate=0.05, projection_rate=0.05, converged_m=0.0, discarded_m=1e9)
-NAMES, OUTPUTS = ('pose', 'rays', 'confidence', 'stature'), ('corrected', 'moved', 'kept')
 
 
 def bodies(count: int, rng: np.random.Generator) -> np.ndarray:
@@ -99,49 +104,10 @@ def correction(form: str, settings: CorrectionSettings = FREE, width: int = 48, 
     return PinholeCorrection(made, HUMAN17.joints, settings, input_points().tolist(), form == 'direct').eval()
 
 
-def by_autograd(form: str, module: Correction, pose: torch.Tensor, rays: torch.Tensor, confidence: torch.Tensor,
-                stature: torch.Tensor) -> list:
-    """Return the pose of one person before and after every update: copies of the modules, autograd and SGD."""
-    own, settings = copy.deepcopy(module.projector), module.settings
-    weight, start = weights(confidence), pose.clone().requires_grad_(form == 'direct')
-    span = own.pose_range.span
-
-    def loss(now: torch.Tensor, target: torch.Tensor | None) -> torch.Tensor:
-        if form == 'learned':
-            return (weight * (own.flat_range(own.project(now)) - target).square()).sum()
-        points = module.points @ now
-        with torch.no_grad():
-            root = place(rays, points, distance(rays, points, weight), weight)
-        there = root + points
-        return (weight * (root[..., 2:] * (there[..., :2] / there[..., 2:] - rays)).square()).sum()
-
-    groups = [{'params': own.regression.parameters(), 'lr': settings.rate},
-              {'params': own.projection.parameters(), 'lr': settings.projection_rate}]
-    optimiser = torch.optim.SGD([{'params': [start], 'lr': settings.rate}] if form == 'direct' else groups)
-    poses, target = [], None
-    for step in range(settings.updates + 1):
-        now = start if form == 'direct' else own.regress(start)
-        poses.append(now.detach().clone())
-        if form == 'learned' and target is None:
-            target = own.flat_range(aligned(rays, own.project(now), weight)).detach()
-        if step < settings.updates:
-            optimiser.zero_grad()
-            loss(now, target).backward()
-            if form == 'direct':  # the pose is a normalised one: its metric is that of 0..1
-                start.grad *= span ** 2
-                start.grad[:, 0] = 0
-            optimiser.step()
-    return poses
-
-
-def exported(module: Correction, folder: Path) -> Path:
-    """Return the file of a correction, for any number of people."""
-    path = folder / 'correction.onnx'
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore', DeprecationWarning)   # of the exporter: see train/onnx_file.py
-        torch.onnx.export(module, people(2), str(path), opset_version=OPSET, dynamo=False, input_names=list(NAMES),
-                          output_names=list(OUTPUTS), dynamic_axes={name: {0: 'N'} for name in (*NAMES, *OUTPUTS)})
-    return path
+def one_by_one(module: Correction, everybody: tuple, step: int = -1) -> torch.Tensor:
+    """Return what autograd makes of each person alone."""
+    return torch.cat([by_autograd(module, *(part[[person]] for part in everybody[:3]))[step]
+                      for person in range(len(everybody[0]))])
 
 
 def same(one: torch.Tensor, other: torch.Tensor, change: torch.Tensor) -> float:
@@ -156,8 +122,7 @@ def test_corrections_are_what_autograd_gives_on_copies_of_the_layers(form: str, 
     with torch.no_grad():
         batched = module(*everybody)
         before = (module.projector.regress(everybody[0]) if form != 'direct' else everybody[0])
-    alone = torch.cat([by_autograd(form, module, *(part[[person]] for part in everybody))[-1]
-                       for person in range(12)])
+    alone = one_by_one(module, everybody)
     change = alone - before
     assert change.abs().amax(dim=(1, 2)).min() > 1e-3   # everybody is moved: there is something to compare
     assert same(batched.pose, alone, change) < 1e-4
@@ -167,8 +132,7 @@ def test_in_double_precision_nothing_is_left_of_the_difference() -> None:
     module, everybody = correction('learned').double(), tuple(part.double() for part in people(6))
     with torch.no_grad():
         batched = module(*everybody).pose
-    alone = torch.cat([by_autograd('learned', module, *(part[[person]] for part in everybody))[-1]
-                       for person in range(6)])
+    alone = one_by_one(module, everybody)
     torch.testing.assert_close(batched, alone, rtol=1e-10, atol=1e-12)
 
 
@@ -177,32 +141,31 @@ def test_any_number_of_updates(updates: int) -> None:
     module, everybody = correction('learned', replace(FREE, updates=updates)), people(3)
     with torch.no_grad():
         batched, before = module(*everybody).pose, module.projector.regress(everybody[0])
-    alone = torch.cat([by_autograd('learned', module, *(part[[person]] for part in everybody))[-1]
-                       for person in range(3)])
+    alone = one_by_one(module, everybody)
     assert same(batched, alone, alone - before) < 1e-4
 
 
 @pytest.mark.parametrize('form', FORMS)
-def test_the_file_computes_the_same_for_any_number_of_people(form: str, tmp_path: Path) -> None:
-    module = correction(form)
-    path = exported(module, tmp_path)
+def test_the_file_does_what_autograd_does_for_any_number_of_people(form: str, tmp_path: Path) -> None:
+    module, path = correction(form), tmp_path / 'correction.onnx'
+    assert export(module, path, {'lifter': 'none'}) < 1e-5
     session = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
     for count in (1, 7):
         everybody = people(count, seed=count)
-        found = session.run(list(OUTPUTS), dict(zip(NAMES, (part.numpy() for part in everybody))))
-        assert found[0].shape == (count, 17, 3)
-        alone = [by_autograd(form, module, *(part[[person]] for part in everybody)) for person in range(count)]
-        poses = [torch.cat([person[step] for person in alone]) for step in (0, -1)]
-        assert same(torch.from_numpy(found[0]), poses[1], poses[1] - poses[0]) < 1e-4
+        found = session.run(list(OUTPUT_NAMES), dict(zip(INPUT_NAMES, (part.numpy() for part in everybody))))
+        before, after = (one_by_one(module, everybody, step) for step in (0, -1))
+        assert same(torch.from_numpy(found[0]), after, after - before) < 1e-4
+    assert parity(module, path) < 1e-4
+    assert milliseconds(path, repeats=5) > 0
 
 
 def test_the_graph_has_no_control_flow_and_no_second_copy_of_weights(tmp_path: Path) -> None:
-    module = correction('learned', width=256)
-    path = exported(module, tmp_path)
+    module, path = correction('learned', width=128), tmp_path / 'correction.onnx'
+    export(module, path, {})
     graph = onnx.load(str(path)).graph
     assert not {node.op_type for node in graph.node} & {'If', 'Loop', 'Scan'}
     held = sum(int(np.prod(array.dims)) for array in graph.initializer)
-    assert held < 1.02 * sum(parameter.numel() for parameter in module.parameters())
+    assert held < 1.03 * sum(parameter.numel() for parameter in module.parameters())
 
 
 @pytest.mark.parametrize('form', FORMS)
