@@ -19,7 +19,7 @@ from torch import Tensor
 
 from pose3d_ros.lift import input_points
 from pose3d_ros.nets.correction import Correction, PinholeCorrection, aligned, weights
-from pose3d_ros.nets.window import distance, place
+from pose3d_ros.nets.window import NEAREST, distance, place
 from pose3d_ros.skeleton import HUMAN17
 from pose3d_ros.train.onnx_file import write_checked
 
@@ -50,7 +50,7 @@ def by_autograd(correction: Correction, pose: Tensor, rays: Tensor, confidence: 
                 break
             if isinstance(correction, PinholeCorrection):
                 there, root = _placed(correction, now, rays, weight)
-                off = root[..., 2:] * (there[..., :2] / there[..., 2:] - rays)
+                off = root[..., 2:] * (there[..., :2] / there[..., 2:].clamp(min=NEAREST) - rays)
             else:
                 flat = own.project(now)
                 target = own.flat_range(aligned(rays, flat, weight)).detach() if target is None else target
