@@ -159,7 +159,7 @@ def make_scenes(mocap: Mocap, count: int, rng: np.random.Generator, settings: Sa
     poses = poses.reshape(count, WINDOW, 17, 3)
     views = look(poses[:, 0], rng, settings.cameras)
 
-    points, rays, visible = views.see(_seen_from_moving(poses, age, views.position, rng, settings.window))
+    points, rays, visible = views.see(seen_from_moving(poses, age, views.position, rng, settings.window))
     upward = rng.uniform(0.0, 0.5, (count, 1, 1)).astype(np.float32)
     ears = points[:, :, NECK] + upward * (points[:, :, HEAD] - points[:, :, NECK])
     ears_ray = ears[..., :2] / np.maximum(ears[..., 2:], np.float32(0.1))
@@ -172,7 +172,7 @@ def make_scenes(mocap: Mocap, count: int, rng: np.random.Generator, settings: Sa
 
 def detect(scenes: Scenes, rng: np.random.Generator, settings: SampleSettings) -> Samples:
     """Return what a detector makes of scenes: errors, confidences, hidden joints."""
-    seen = scenes.seen & ~_hidden(scenes.seen, rng, settings.masks)
+    seen = scenes.seen & ~hidden_joints(scenes.seen, rng, settings.masks)
     error, confidence = settings.errors.sample(scenes.age, INPUTS, rng)
     rays = scenes.rays + error * scenes.image_size[..., None, None]
     return Samples(np.where(seen[..., None], rays, np.float32(0)), np.where(seen, confidence, np.float32(0)),
@@ -201,8 +201,8 @@ def _motion(mocap: Mocap, newest: NDArray, age: NDArray) -> tuple[NDArray[np.flo
     return np.where(inside[..., None, None], position, mocap.positions[newest][:, None]), inside
 
 
-def _seen_from_moving(poses: NDArray, age: NDArray, camera: NDArray, rng: np.random.Generator,
-                      window: WindowModel) -> NDArray[np.float32]:
+def seen_from_moving(poses: NDArray, age: NDArray, camera: NDArray, rng: np.random.Generator,
+                     window: WindowModel) -> NDArray[np.float32]:
     """Return poses (B, T, 17, 3), those of the past moved as if the camera at (B, 3) had turned and moved since."""
     if window.moving <= 0:
         return poses
@@ -218,7 +218,7 @@ def _seen_from_moving(poses: NDArray, age: NDArray, camera: NDArray, rng: np.ran
     return (poses - centre) @ np.swapaxes(turn, -1, -2) + centre + shift[:, :, None]
 
 
-def _hidden(seen: NDArray, rng: np.random.Generator, masks: MaskModel) -> NDArray[np.bool_]:
+def hidden_joints(seen: NDArray, rng: np.random.Generator, masks: MaskModel) -> NDArray[np.bool_]:
     """Return which joints (B, T, 13) a random occluder hides; nobody loses so much that nothing can be said."""
     size = len(seen)
     covered = rng.random((size, seen.shape[2])) < masks.single / 2
