@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -159,7 +159,11 @@ def _add_body(document: _Document, actor: Actor, start: float, last: float) -> N
 
 
 def _add_motion(document: _Document, pieces: Sequence[BodyMotion], first: int, root: NDArray, start: float) -> None:
-    """Move the joints: nodes from `first` on; root (3,) m: the first of them at rest."""
+    """Move the joints: nodes from `first` on; root (3,) m: the first of them at rest.
+
+    Between two pieces the last pose is held until it is hidden: it must not set out for the next one before.
+    """
+    pieces = [*(_held(piece, float(after.times[0])) for piece, after in zip(pieces, pieces[1:])), pieces[-1]]
     times = document.times(np.concatenate([piece.times for piece in pieces]) - start)
     document.channel(first, 'translation', times, np.concatenate([piece.translation for piece in pieces]) + root)
     turns = np.concatenate([piece.rotations for piece in pieces])
@@ -173,10 +177,25 @@ def _shown(pieces: Sequence[BodyMotion], start: float, last: float) -> list[tupl
     ends = [*(float(piece.times[0]) for piece in pieces[1:]), last]
     for number, (piece, end) in enumerate(zip(pieces, ends), 1):
         changes.append((float(piece.times[0]), 1.0))
-        gone = min(float(piece.times[-1]) + (np.diff(piece.times).mean() if len(piece.times) > 1 else _STEP_S), end)
+        gone = min(_gone(piece), end)
         if gone < end or (number == len(pieces) and piece.times[-1] < last):
             changes.append((gone, 0.0))
     return changes
+
+
+def _gone(piece: BodyMotion) -> float:
+    """Return when [s] a person's last frame has been shown."""
+    return float(piece.times[-1] + (np.diff(piece.times).mean() if len(piece.times) > 1 else _STEP_S))
+
+
+def _held(piece: BodyMotion, end: float) -> BodyMotion:
+    """Return a motion whose last pose stays until it is gone, where that is before the end [s]."""
+    gone = _gone(piece)
+    if not piece.times[-1] < gone < end:
+        return piece
+    return replace(piece, times=np.append(piece.times, gone),
+                   rotations=np.concatenate([piece.rotations, piece.rotations[-1:]]),
+                   translation=np.concatenate([piece.translation, piece.translation[-1:]]))
 
 
 def _four_joints(weights: NDArray) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:

@@ -156,7 +156,7 @@ class BodyOutput:
         scene = scene_of(table, self.model, stage, fps)
         about['files'] += export(folder, scene, self.meshes, self.bvh)
         if scene.left_out:
-            print(f'{scene.left_out} appearances of less than {FEWEST_FRAMES} frames are left out of the meshes')
+            print(f'appearances of less than {FEWEST_FRAMES} frames, left out of the meshes: {scene.left_out}')
         if not scene.actors:
             print('nobody was there for long enough: no meshes, no BVH')
         return {**about, 'left_out': scene.left_out, 'people': scene.about()}

@@ -19,6 +19,8 @@ from pose3d_ros.ros.convert import stamp_ns, to_bodies
 from pose3d_ros.ros.mesh_markers import MeshMarkers, Surface
 from pose3d_ros.ros.publishing import RELIABLE_5, publisher
 
+_LEAST_RATE = 1e-6   # Hz: rarer than this is never
+
 
 @dataclass(frozen=True)
 class Bodies:
@@ -84,7 +86,7 @@ class _Mesh:
     def __init__(self, publisher: Publisher, surface: Surface, rate: float) -> None:
         self.publisher = publisher
         self._to_markers = MeshMarkers(surface)
-        self._period_ns = round(1e9 / rate)
+        self._period_ns = round(1e9 / max(rate, _LEAST_RATE))
         self._due_ns: int | None = None
         self._header = Header()
 
