@@ -105,7 +105,9 @@ def ros() -> Iterator[None]:
     if reason := _missing_ros():
         pytest.skip(reason)
     import rclpy
+    from rclpy.signals import SignalHandlerOptions
 
-    rclpy.init()
+    # Without its signal handlers: a test that interrupts this process would end ROS for all that follow.
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     yield
     rclpy.try_shutdown()
