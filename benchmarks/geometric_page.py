@@ -7,7 +7,6 @@ kept; a table whose figures are not there stays out.
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -93,13 +92,5 @@ def filled(text: str, kept: Mapping[str, Any]) -> str:
     return page.filled(text, BEGIN, tables(kept.get('figures', {})), kept.get('parts', {}).get('method'))
 
 
-def main() -> int:
-    """Fill the page."""
-    kept = json.loads(KEPT.read_text()) if KEPT.exists() else {}
-    PAGE.write_text(filled(PAGE.read_text(), kept))
-    print(f'wrote the tables of {PAGE.relative_to(ROOT)}')
-    return 0
-
-
 if __name__ == '__main__':
-    sys.exit(main())
+    sys.exit(page.fill(PAGE, KEPT, filled))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 END = '<!-- end of figures -->\n'
 Figures = Mapping[str, float]
@@ -33,3 +36,10 @@ def filled(text: str, begin: str, tables: str, about: Mapping[str, str] | None) 
         origin = f'\nCommit {about["commit"]}, {about["date"]}, {about["machine"]}:\n`{command}`\n'
     before, rest = text.split(begin)
     return before + begin + tables + origin + END + rest.split(END)[1]
+
+
+def fill(path: Path, kept: Path, made: Callable[[str, Mapping[str, Any]], str]) -> int:
+    """Write a page anew; made: returns its text, of what it was and the kept figures. Returns 0, as a command does."""
+    path.write_text(made(path.read_text(), json.loads(kept.read_text()) if kept.exists() else {}))
+    print(f'wrote the tables of {path.name}')
+    return 0

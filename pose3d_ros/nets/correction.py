@@ -20,6 +20,7 @@ left to differ. `PinholeCorrection` has the true projection in place of Psi_P, f
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -158,7 +159,7 @@ class OwnProjection:
         return slope
 
 
-class Correction(nn.Module):
+class Correction(nn.Module, ABC):
     """What both forms have in common: the updates, and what becomes of them.
 
     projector: folded; joints: the names of the pose's joints. Shapes of forward: pose (N, K, 3) in statures against the
@@ -175,8 +176,9 @@ class Correction(nn.Module):
         self.share: Tensor  # (K, 1): of each joint in what is watched
         self.register_buffer('share', share / share.sum(), persistent=False)
 
+    @abstractmethod
     def forward(self, pose: Tensor, rays: Tensor, confidence: Tensor, stature: Tensor) -> Corrected:
-        raise NotImplementedError
+        """Return the corrected poses."""
 
     def decided(self, poses: Sequence[Tensor], stature: Tensor) -> Corrected:
         """Return the result of poses (N, K, 3) before and after every update (section 3.3, the heuristic strategy).

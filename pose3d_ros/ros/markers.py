@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import numpy as np
@@ -18,7 +19,7 @@ BONE_WIDTH, JOINT_SIZE, LETTER_SIZE = 0.035, 0.06, 0.15  # m
 LABEL_HEIGHT = 0.25                                      # m above the head
 
 
-class PeopleMarkers:
+class PeopleMarkers(ABC):
     """Turns people into markers and remembers which ones are on show; markers_of() says what a person looks like.
 
     Every person has one marker of each namespace, with the person's id: so people keep their markers for life.
@@ -27,9 +28,9 @@ class PeopleMarkers:
     def __init__(self) -> None:
         self._shown: set[tuple[str, int]] = set()
 
+    @abstractmethod
     def markers_of(self, people: Sequence[Person3D], header: Header) -> list[Marker]:
         """Return the markers of everybody; none of them is empty (RViz complains of those)."""
-        raise NotImplementedError
 
     def __call__(self, people: Sequence[Person3D], header: Header) -> MarkerArray:
         """Return the markers of everybody, and the removal of those who are gone."""
