@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -57,7 +58,7 @@ class _Working:
     worker: Worker
 
 
-class CameraNode(ManagedNode):
+class CameraNode(ManagedNode, ABC):
     """Finds the people in front of each of its cameras; MonoNode and MultiNode say which cameras there are."""
 
     def __init__(self, name: str, table: Sequence[Parameter], health: NodeHealth,
@@ -69,9 +70,9 @@ class CameraNode(ManagedNode):
         self._working: _Working | None = None
         super().__init__(name, table, health, **node_arguments)
 
+    @abstractmethod
     def cameras(self, values: Mapping[str, Any]) -> dict[str, Health]:
         """Return the health of each camera by the prefix of its topics."""
-        raise NotImplementedError
 
     def load(self, values: dict[str, Any]) -> None:
         cameras = self.cameras(values)
